@@ -1,0 +1,1 @@
+//! Classic BPF filter programs: validated, read from text, run in user space.
