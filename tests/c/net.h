@@ -1,0 +1,49 @@
+/* A network of the test's own: a network namespace with veth pairs, made with plain rtnetlink, gone
+ * when the process ends. Nothing outside of it is touched. Whatever fails here ends the program:
+ * it is the test's ground, not its subject. */
+#ifndef NET_H
+#define NET_H
+
+#include "tap.h"
+
+#include <linux/if_link.h>
+#include <stdint.h>
+
+#define ETHER_HEADER 14
+#define ETHERTYPE_TEST 0x88b5 /* "local experimental": no protocol stack answers it */
+
+/* Moves this process (before it has threads) into a new network with lo up: as root, or inside a
+ * user namespace of its own. Where neither is allowed the program is skipped. */
+void net_enter(void);
+
+/* Links. A pair is created up on both ends, without IPv6 and so without traffic of its own. */
+void net_veth(const char *one, const char *other);
+void net_link_up(const char *name, bool up);
+void net_link_mtu(const char *name, uint32_t mtu);
+void net_link_rename(const char *name, const char *to);
+void net_link_delete(const char *name);
+uint32_t net_index(const char *name);
+void net_address(const char *name, uint8_t address[6]);
+struct rtnl_link_stats64 net_counters(const char *name);
+/* How many promiscuous (all-multicast) users the link has; -1 where the kernel does not tell. */
+int net_promiscuity(const char *name);
+int net_allmulti(const char *name);
+/* Packets that this machine's CPUs dropped before any socket saw them. */
+uint64_t net_softnet_dropped(void);
+
+/* A sender of whole frames on one link (it captures nothing itself). Close with close(). */
+int net_sender(const char *name);
+void net_send(int sender, const void *frame, size_t length);
+/* Sends one frame `count` times as fast as it can. Returns how many the link took: the others it
+ * refused with ENOBUFS. */
+size_t net_flood(int sender, const void *frame, size_t length, size_t count);
+
+/* UDP over lo: a socket connected to another one, which swallows what it gets. */
+struct net_udp {
+    int from, to;
+};
+struct net_udp net_udp_open(void);
+void net_udp_send(const struct net_udp *udp, const void *data, size_t length);
+void net_udp_close(const struct net_udp *udp);
+
+#endif
