@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * netring_inline.h: walk the packets of a block without a library call per packet.
+ *
+ *     struct netring_cursor c;
+ *     netring_cursor_init(&c, block);
+ *     while (netring_cursor_next(&c))
+ *         use(netring_cursor_data(&c), netring_cursor_caplen(&c));
+ *     netring_block_release(block);
+ *
+ * netring_cursor_init is the only call into the library, once a block; everything else is inlined into your loop and reads the
+ * records where the kernel wrote them. It gives the same packets, in the same order and with the
+ * same values, as netring_block_read.
+ *
+ * What to know:
+ *  - The block must be held: after its last netring_block_release, and with it the pointers that
+ *    netring_cursor_data returned, the cursor means nothing. Nothing here can check that; the
+ *    library calls can (NETRING_EBADF).
+ *  - A cursor is plain memory of its owner: one thread at a time, no locks, no atomics. A block is
+ *    complete before it is handed out. Any number of threads may walk one block, each with a cursor
+ *    of its own; copying the structure copies the position, and nothing needs to be freed.
+ *  - netring_block_read has its own position in the block; a cursor does not move it.
+ *  - The accessors are valid after netring_cursor_next returned 1, until it is called again. Before
+ *    that, and after it returned 0, do not call them.
+ *  - Packet bytes may be overwritten in place until the release: only within [data, data + caplen).
+ *
+ * Every offset and length found in the ring is checked against the block before use, with the
+ * checks of netring_block_read: a damaged record ends the walk, it never leads out of the block.
+ *
+ * Plain C99 and later, C++11 and later, no system header of the kernel. Also usable from languages
+ * that import C headers.
+ */
+#ifndef NETRING_INLINE_H
+#define NETRING_INLINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "netring.h"
+
+#ifdef __cplusplus
+#define NETRING_INLINE_CAST(type, value) static_cast<type>(value)
+#define NETRING_INLINE_ADDRESS(pointer) reinterpret_cast<uintptr_t>(pointer)
+#define NETRING_INLINE_POINTER(address) reinterpret_cast<uint8_t *>(address)
+#define NETRING_INLINE_NULL nullptr
+extern "C" {
+#else
+#define NETRING_INLINE_CAST(type, value) ((type)(value))
+#define NETRING_INLINE_ADDRESS(pointer) ((uintptr_t)(pointer))
+#define NETRING_INLINE_POINTER(address) ((uint8_t *)(address))
+#define NETRING_INLINE_NULL NULL
+#endif
+
+/* Where things are in a record of NETRING_LAYOUT_TPACKET3: the kernel's struct tpacket3_hdr (48
+ * bytes) and the struct sockaddr_ll that follows it. Part of the kernel's ABI; in the byte order of
+ * the machine, but for the protocol. The packet starts MAC bytes after the start of the record. */
+#define NETRING_RECORD_NEXT 0      /* u32: bytes to the next record; 0 in the last one */
+#define NETRING_RECORD_SEC 4       /* u32 */
+#define NETRING_RECORD_NSEC 8      /* u32 */
+#define NETRING_RECORD_CAPLEN 12   /* u32 */
+#define NETRING_RECORD_LEN 16      /* u32 */
+#define NETRING_RECORD_STATUS 20   /* u32: NETRING_RECORD_STATUS_* and NETRING_PACKET_* below 0x200 */
+#define NETRING_RECORD_MAC 24      /* u16: offset of the packet */
+#define NETRING_RECORD_NET 26      /* u16: offset of the network header */
+#define NETRING_RECORD_RXHASH 28   /* u32 */
+#define NETRING_RECORD_VLAN_TCI 32 /* u32, 16 bits used */
+#define NETRING_RECORD_VLAN_TPID 36 /* u16 */
+#define NETRING_RECORD_PROTOCOL 50 /* u16, big-endian */
+#define NETRING_RECORD_IFINDEX 52  /* u32 */
+#define NETRING_RECORD_HATYPE 56   /* u16: the interface's ARPHRD_ number */
+#define NETRING_RECORD_PKTTYPE 58  /* u8: NETRING_DIRECTION_* */
+#define NETRING_RECORD_HALEN 59    /* u8 */
+#define NETRING_RECORD_ADDRESS 60  /* 8 bytes */
+#define NETRING_RECORD_SIZE 68
+
+/* A record without this bit holds no packet: the kernel never filled it, or the library took the
+ * packet out (outgoing copies on lo). */
+#define NETRING_RECORD_STATUS_USER 0x1u
+#define NETRING_RECORD_STATUS_TS_SOFTWARE 0x20000000u
+#define NETRING_RECORD_STATUS_TS_RAW_HARDWARE 0x80000000u
+/* The kernel's bits that netring_packet.status passes on. */
+#define NETRING_RECORD_STATUS_PACKET                                                               \
+    (NETRING_PACKET_CSUM_NOT_READY | NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID |              \
+     NETRING_PACKET_CSUM_VALID | NETRING_PACKET_GSO_TCP)
+
+/* Loads from the ring: any alignment, no aliasing rule broken, one move each once optimised. */
+static inline uint32_t netring_record_u32(const uint8_t *record, size_t offset)
+{
+    uint32_t value;
+    memcpy(&value, record + offset, sizeof value);
+    return value;
+}
+
+static inline uint16_t netring_record_u16(const uint8_t *record, size_t offset)
+{
+    uint16_t value;
+    memcpy(&value, record + offset, sizeof value);
+    return value;
+}
+
+/* Sets a cursor up before the first packet of a held block. Returns 0 or NETRING_EBADF (not a block,
+ * or released already) or NETRING_EINVAL (NULL); after a failure the cursor is empty: a walk with it
+ * finds no packet. The copy is deliberate: the compiler sees that nobody else knows your cursor and
+ * keeps it in registers. Start over by calling it again. */
+static inline int netring_cursor_init(struct netring_cursor *cursor, struct netring_block *block)
+{
+    struct netring_cursor fresh;
+    const int code = netring_block_cursor(block, &fresh, sizeof fresh);
+
+    if (code < 0)
+        memset(cursor, 0, sizeof *cursor);
+    else
+        *cursor = fresh;
+    return code;
+}
+
+/* Moves on to the next packet of the block. Returns 1 with a packet, 0 at the end (and for ever
+ * after), and 0 for a layout that this header does not know. */
+static inline int netring_cursor_next(struct netring_cursor *cursor)
+{
+    const uintptr_t end = NETRING_INLINE_ADDRESS(cursor->end);
+    uint8_t *record = cursor->next;
+    uint32_t left = cursor->left;
+
+    if (cursor->layout != NETRING_LAYOUT_TPACKET3)
+        return 0;
+    /* Records are counted: the next-offset of the last one means nothing. */
+    while (left != 0) {
+        uint8_t *const current = record;
+        uint32_t step;
+
+        if (NETRING_INLINE_ADDRESS(current) > end - NETRING_RECORD_SIZE)
+            break;
+        --left;
+        /* A next-offset must be a multiple of 8 and lead past this record; whether it stays in the
+         * block is seen above, at the next one. One that does not makes this record the last. */
+        step = netring_record_u32(current, NETRING_RECORD_NEXT);
+        if (((step - (NETRING_RECORD_SIZE + 4)) & 0x80000007u) != 0)
+            left = 0;
+        record = NETRING_INLINE_POINTER(NETRING_INLINE_ADDRESS(current) + step);
+        /* Only a filled record says where its packet is: others may hold old bytes. */
+        if ((netring_record_u32(current, NETRING_RECORD_STATUS) & NETRING_RECORD_STATUS_USER) == 0)
+            continue;
+        if (NETRING_INLINE_ADDRESS(current) + netring_record_u16(current, NETRING_RECORD_MAC) +
+                netring_record_u32(current, NETRING_RECORD_CAPLEN) >
+            end)
+            break;
+        cursor->record = current;
+        cursor->next = record;
+        cursor->left = left;
+        return 1;
+    }
+    cursor->left = 0;
+    return 0;
+}
+
+/* The first byte of the packet (its link-layer header), caplen bytes long; writable until the
+ * block's release. */
+static inline uint8_t *netring_cursor_data(const struct netring_cursor *cursor)
+{
+    return cursor->record + netring_record_u16(cursor->record, NETRING_RECORD_MAC);
+}
+
+/* Bytes captured: what may be read at netring_cursor_data. */
+static inline uint32_t netring_cursor_caplen(const struct netring_cursor *cursor)
+{
+    return netring_record_u32(cursor->record, NETRING_RECORD_CAPLEN);
+}
+
+/* Bytes the packet had; more than caplen where a snap length or a filter cut it. A VLAN tag that
+ * the kernel took out (netring_cursor_vlan) counts in neither. */
+static inline uint32_t netring_cursor_len(const struct netring_cursor *cursor)
+{
+    return netring_record_u32(cursor->record, NETRING_RECORD_LEN);
+}
+
+/* Nanoseconds since the epoch (CLOCK_REALTIME). */
+static inline uint64_t netring_cursor_time_ns(const struct netring_cursor *cursor)
+{
+    return NETRING_INLINE_CAST(uint64_t, netring_record_u32(cursor->record, NETRING_RECORD_SEC)) *
+               1000000000u +
+           netring_record_u32(cursor->record, NETRING_RECORD_NSEC);
+}
+
+/* The VLAN tag that the kernel took out of the frame. Returns 1 and writes the tag (tci: priority,
+ * DEI and VLAN id; tpid: 0x8100, 0x88a8) in host byte order, 0 and writes 0 where there is none. A
+ * tag of 0 is a valid priority tag: go by the return value. The tpid is 0 where the kernel does not
+ * tell it. Both pointers may be NULL. */
+static inline int netring_cursor_vlan(const struct netring_cursor *cursor, uint16_t *tci,
+                                      uint16_t *tpid)
+{
+    const uint32_t status = netring_record_u32(cursor->record, NETRING_RECORD_STATUS);
+    const int valid = (status & NETRING_PACKET_VLAN) != 0;
+
+    if (tci != NETRING_INLINE_NULL)
+        *tci = valid ? NETRING_INLINE_CAST(
+                           uint16_t, netring_record_u32(cursor->record, NETRING_RECORD_VLAN_TCI))
+                     : NETRING_INLINE_CAST(uint16_t, 0);
+    if (tpid != NETRING_INLINE_NULL)
+        *tpid = (status & NETRING_PACKET_VLAN_TPID) != 0
+                    ? netring_record_u16(cursor->record, NETRING_RECORD_VLAN_TPID)
+                    : NETRING_INLINE_CAST(uint16_t, 0);
+    return valid;
+}
+
+/* NETRING_DIRECTION_*: whom the packet was for, or that this machine sent it. */
+static inline uint8_t netring_cursor_direction(const struct netring_cursor *cursor)
+{
+    return cursor->record[NETRING_RECORD_PKTTYPE];
+}
+
+/* The EtherType as the kernel understood it, in host byte order: behind a tag that it took out,
+ * 0x0004 for 802.3 frames. */
+static inline uint16_t netring_cursor_protocol(const struct netring_cursor *cursor)
+{
+    const uint8_t *const bytes = cursor->record + NETRING_RECORD_PROTOCOL;
+    return NETRING_INLINE_CAST(uint16_t, bytes[0] << 8 | bytes[1]);
+}
+
+/* The interface that the packet was captured on. */
+static inline uint32_t netring_cursor_ifindex(const struct netring_cursor *cursor)
+{
+    return netring_record_u32(cursor->record, NETRING_RECORD_IFINDEX);
+}
+
+/* The flow hash; 0 where the capture was opened without NETRING_CAPTURE_RXHASH or the packet has
+ * none. */
+static inline uint32_t netring_cursor_rxhash(const struct netring_cursor *cursor)
+{
+    return netring_record_u32(cursor->record, NETRING_RECORD_RXHASH);
+}
+
+/* NETRING_PACKET_* bits, those of netring_packet.status. */
+static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor)
+{
+    const uint8_t *const record = cursor->record;
+    uint32_t status = netring_record_u32(record, NETRING_RECORD_STATUS) &
+                      NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET);
+
+    status |= NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION;
+    if (netring_record_u32(record, NETRING_RECORD_CAPLEN) <
+        netring_record_u32(record, NETRING_RECORD_LEN))
+        status |= NETRING_PACKET_TRUNCATED;
+    if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
+        status |= NETRING_PACKET_RXHASH;
+    if (netring_record_u16(record, NETRING_RECORD_NET) >=
+        netring_record_u16(record, NETRING_RECORD_MAC))
+        status |= NETRING_PACKET_NET_OFFSET;
+    return status;
+}
+
+/* The packet as netring_block_read gives it, all fields. */
+static inline void netring_cursor_packet(const struct netring_cursor *cursor,
+                                         struct netring_packet *out)
+{
+    const uint8_t *const record = cursor->record;
+    const uint32_t kernel = netring_record_u32(record, NETRING_RECORD_STATUS);
+    const uint16_t mac = netring_record_u16(record, NETRING_RECORD_MAC);
+    const uint16_t net = netring_record_u16(record, NETRING_RECORD_NET);
+
+    out->data = cursor->record + mac;
+    out->caplen = netring_cursor_caplen(cursor);
+    out->len = netring_cursor_len(cursor);
+    out->time_ns = netring_cursor_time_ns(cursor);
+    out->status = netring_cursor_status(cursor);
+    out->rxhash = netring_cursor_rxhash(cursor);
+    netring_cursor_vlan(cursor, &out->vlan_tci, &out->vlan_tpid);
+    out->protocol = netring_cursor_protocol(cursor);
+    out->net_offset = net >= mac ? NETRING_INLINE_CAST(uint16_t, net - mac)
+                                 : NETRING_INLINE_CAST(uint16_t, 0);
+    out->ifindex = netring_cursor_ifindex(cursor);
+    out->link_type = cursor->link_type;
+    out->direction = netring_cursor_direction(cursor);
+    out->clock = (kernel & NETRING_RECORD_STATUS_TS_RAW_HARDWARE) != 0 ? NETRING_CLOCK_RAW_HARDWARE
+                 : (kernel & NETRING_RECORD_STATUS_TS_SOFTWARE) != 0   ? NETRING_CLOCK_SOFTWARE
+                                                                       : NETRING_CLOCK_COPY;
+    out->queue = 0;
+    out->gso_size = 0;
+    out->gso_type = 0;
+    out->segments = 0;
+    out->reserved = 0;
+    out->cookie = NETRING_INLINE_CAST(uint64_t, record - cursor->base);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#undef NETRING_INLINE_CAST
+#undef NETRING_INLINE_ADDRESS
+#undef NETRING_INLINE_POINTER
+#undef NETRING_INLINE_NULL
+
+#endif /* NETRING_INLINE_H */
