@@ -1,0 +1,970 @@
+/* Shows the packets of an interface, one readable line each, and what became of every packet at the
+ * end. Everything a capture tool needs from the library: configuration, filter, the block loop, the
+ * inline walk, a clean end on Ctrl-C, counters, errors that say what to do.
+ *
+ *   capture -i eth0 -c 100
+ *   capture -i eth0 "$(tcpdump -i eth0 -ddd 'udp port 53')"
+ *   capture --demo                       (lo, with traffic it makes itself; needs no privilege)
+ *
+ * Exit codes: 0 done (also after Ctrl-C), 1 failed, 2 wrong usage, 77 the demo is not possible here.
+ */
+#define _GNU_SOURCE /* unshare, getopt_long */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <netring.h>
+#include <netring_inline.h>
+
+enum { EXIT_USAGE = 2, EXIT_SKIP = 77 };
+
+static const char help[] =
+    "usage: capture [options] [FILTER]\n"
+    "Shows the packets of an interface, one line each, until Ctrl-C.\n"
+    "\n"
+    "  -i, --interface NAME  capture here (default: any, which is every interface)\n"
+    "  -c, --count N         end after N packets\n"
+    "  -s, --snaplen BYTES   keep only so much of a packet (default: all)\n"
+    "  -p, --promiscuous     also packets for other machines (not with any)\n"
+    "      --profile NAME    default, high-throughput, low-latency, low-memory, jumbo\n"
+    "  -f, --filter-file F   read the filter from a file (-: standard input)\n"
+    "      --demo            capture on lo traffic made by the program itself; without the\n"
+    "                        privilege to capture, in a network namespace of its own\n"
+    "  -h, --help            this text\n"
+    "\n"
+    "FILTER is a classic BPF program as tcpdump -ddd prints it; lines may be joined by commas:\n"
+    "  capture -i eth0 \"$(tcpdump -i eth0 -ddd 'tcp port 80')\"\n"
+    "  capture -i eth0 '4,40 0 0 12,21 0 1 2054,6 0 0 262144,6 0 0 0'          (only ARP)\n"
+    "\n"
+    "A line: time, interface and direction, bytes captured/on the wire, VLAN tags, what it is.\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 77 --demo is not possible here.\n";
+
+struct options {
+    const char *interface;
+    const char *filter_text;
+    const char *filter_file;
+    uint64_t count; /* 0: no end */
+    uint32_t snap_length;
+    uint32_t profile;
+    bool promiscuous;
+    bool demo;
+};
+
+static struct netring_capture *capture;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    netring_capture_stop(capture); /* async-signal-safe: next_block ends once all is handed out */
+}
+
+/* ---- one packet, one line -------------------------------------------------------------------- */
+
+/* The bytes still to decode. Whatever reads them asks for their number first. */
+struct bytes {
+    const uint8_t *at;
+    size_t left;
+};
+
+static bool skip(struct bytes *b, size_t n)
+{
+    if (b->left < n)
+        return false;
+    b->at += n;
+    b->left -= n;
+    return true;
+}
+
+static unsigned be16(const uint8_t *p)
+{
+    return (unsigned)p[0] << 8 | p[1];
+}
+
+static void print_time(uint64_t ns)
+{
+    static time_t shown = -1;
+    static char text[16];
+    const time_t second = (time_t)(ns / 1000000000);
+
+    if (second != shown) {
+        struct tm tm;
+        localtime_r(&second, &tm);
+        strftime(text, sizeof text, "%H:%M:%S", &tm);
+        shown = second;
+    }
+    printf("%s.%09u", text, (unsigned)(ns % 1000000000));
+}
+
+static const char *interface_name(uint32_t index)
+{
+    static uint32_t known;
+    static char name[IF_NAMESIZE];
+
+    if (index != known || name[0] == '\0') {
+        if (if_indextoname(index, name) == NULL)
+            snprintf(name, sizeof name, "if%" PRIu32, index);
+        known = index;
+    }
+    return name;
+}
+
+static const char *direction_name(uint8_t direction)
+{
+    switch (direction) {
+    case NETRING_DIRECTION_HOST:
+        return "in";
+    case NETRING_DIRECTION_BROADCAST:
+        return "bcast";
+    case NETRING_DIRECTION_MULTICAST:
+        return "mcast";
+    case NETRING_DIRECTION_OTHERHOST:
+        return "other";
+    case NETRING_DIRECTION_OUTGOING:
+        return "out";
+    default:
+        return "?";
+    }
+}
+
+static void print_tag(unsigned tci, unsigned tpid)
+{
+    printf("vlan %u prio %u%s tpid 0x%04x, ", tci & 0xfff, tci >> 13, tci & 0x1000 ? " dei" : "",
+           tpid);
+}
+
+static void print_mac(const uint8_t *mac)
+{
+    printf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+}
+
+/* "10.0.0.1", "10.0.0.1:53", "fe80::1", "[fe80::1]:53" */
+static void print_address(int family, const uint8_t *address, const uint8_t *port)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    if (inet_ntop(family, address, text, sizeof text) == NULL)
+        text[0] = '\0';
+    if (port == NULL)
+        printf("%s", text);
+    else
+        printf(family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, be16(port));
+}
+
+static void print_addresses(int family, const uint8_t *source, const uint8_t *destination,
+                            const uint8_t *ports)
+{
+    print_address(family, source, ports);
+    printf(" > ");
+    print_address(family, destination, ports == NULL ? NULL : ports + 2);
+}
+
+static void print_icmp(const struct bytes *b)
+{
+    static const char *const names[] = {[0] = "echo reply", [3] = "unreachable", [5] = "redirect",
+                                        [8] = "echo request", [11] = "time exceeded"};
+    if (b->left < 8) {
+        printf("ICMP, cut");
+        return;
+    }
+    const unsigned type = b->at[0];
+    if (type < sizeof names / sizeof *names && names[type] != NULL)
+        printf("ICMP %s", names[type]);
+    else
+        printf("ICMP type %u", type);
+    if (type == 0 || type == 8)
+        printf(" id %u seq %u", be16(b->at + 4), be16(b->at + 6));
+    else
+        printf(" code %u", b->at[1]);
+}
+
+static void print_icmp6(const struct bytes *b)
+{
+    static const struct {
+        uint8_t type;
+        const char *name;
+    } names[] = {{1, "unreachable"},           {2, "packet too big"},
+                 {3, "time exceeded"},         {128, "echo request"},
+                 {129, "echo reply"},          {130, "listener query"},
+                 {131, "listener report"},     {133, "router solicitation"},
+                 {134, "router advertisement"}, {135, "neighbour solicitation"},
+                 {136, "neighbour advertisement"}, {143, "listener report v2"}};
+
+    if (b->left < 8) {
+        printf("ICMPv6, cut");
+        return;
+    }
+    const unsigned type = b->at[0];
+    const char *name = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].type == type)
+            name = names[i].name;
+    if (name != NULL)
+        printf("ICMPv6 %s", name);
+    else
+        printf("ICMPv6 type %u", type);
+    if (type == 128 || type == 129) {
+        printf(" id %u seq %u", be16(b->at + 4), be16(b->at + 6));
+    } else if ((type == 135 || type == 136) && b->left >= 24) {
+        printf(" ");
+        print_address(AF_INET6, b->at + 8, NULL);
+    } else if (type < 128) {
+        printf(" code %u", b->at[1]);
+    }
+}
+
+static void print_tcp(const struct bytes *b, size_t length)
+{
+    static const char letters[] = "FSRP.UEW";
+    const size_t header = (size_t)(b->at[12] >> 4) * 4;
+    char flags[sizeof letters];
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof letters - 1; i++)
+        if (b->at[13] & 1u << i)
+            flags[n++] = letters[i];
+    flags[n] = '\0';
+    printf("TCP [%s]", n == 0 ? "none" : flags);
+    if (length >= header)
+        printf(" %zu bytes", length - header);
+}
+
+/* What follows the IP header; `length` as the IP header tells, which may be more than is here. */
+static void print_transport(int family, const uint8_t *source, const uint8_t *destination,
+                            unsigned protocol, struct bytes b, size_t length)
+{
+    const bool has_ports =
+        protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+
+    print_addresses(family, source, destination, has_ports && b.left >= 4 ? b.at : NULL);
+    printf(" ");
+    if (protocol == IPPROTO_TCP && b.left >= 14)
+        print_tcp(&b, length);
+    else if (protocol == IPPROTO_TCP)
+        printf("TCP, cut");
+    else if (protocol == IPPROTO_UDP && length >= 8)
+        printf("UDP %zu bytes", length - 8);
+    else if (protocol == IPPROTO_UDP)
+        printf("UDP, cut");
+    else if (protocol == IPPROTO_SCTP)
+        printf("SCTP");
+    else if (protocol == IPPROTO_ICMP && family == AF_INET)
+        print_icmp(&b);
+    else if (protocol == IPPROTO_ICMPV6 && family == AF_INET6)
+        print_icmp6(&b);
+    else if (protocol == IPPROTO_IGMP && family == AF_INET)
+        printf("IGMP");
+    else
+        printf("IP protocol %u, %zu bytes", protocol, length);
+}
+
+static void print_ipv4(struct bytes b)
+{
+    printf("IPv4 ");
+    if (b.left < 20) {
+        printf("header, cut");
+        return;
+    }
+    const uint8_t *ip = b.at;
+    const size_t header = (size_t)(ip[0] & 0xf) * 4;
+    size_t total = be16(ip + 2);
+    const unsigned offset = (be16(ip + 6) & 0x1fff) * 8;
+
+    if (total == 0) /* segmentation offload: the device fills it in */
+        total = b.left;
+    if (ip[0] >> 4 != 4 || header < 20 || total < header) {
+        printf("malformed header");
+        return;
+    }
+    if (b.left > total) /* Ethernet padding */
+        b.left = total;
+    if (offset != 0) {
+        print_addresses(AF_INET, ip + 12, ip + 16, NULL);
+        printf(" fragment at %u, IP protocol %u, %zu bytes", offset, ip[9], total - header);
+    } else if (!skip(&b, header)) {
+        print_addresses(AF_INET, ip + 12, ip + 16, NULL);
+        printf(" IP protocol %u, cut", ip[9]);
+    } else {
+        print_transport(AF_INET, ip + 12, ip + 16, ip[9], b, total - header);
+        if (be16(ip + 6) & 0x2000)
+            printf(" (first fragment)");
+    }
+}
+
+static void print_ipv6(struct bytes b)
+{
+    printf("IPv6 ");
+    if (b.left < 40) {
+        printf("header, cut");
+        return;
+    }
+    const uint8_t *ip = b.at;
+    size_t length = be16(ip + 4);
+    unsigned next = ip[6];
+
+    if (ip[0] >> 4 != 6) {
+        printf("malformed header");
+        return;
+    }
+    skip(&b, 40);
+    if (length == 0)
+        length = b.left;
+    if (b.left > length)
+        b.left = length;
+    /* Extension headers: hop-by-hop, routing, destination, fragment. */
+    while ((next == 0 || next == 43 || next == 60 || next == 44) && b.left >= 8) {
+        const size_t size = next == 44 ? 8 : ((size_t)b.at[1] + 1) * 8;
+        const unsigned offset = next == 44 ? be16(b.at + 2) & 0xfff8 : 0;
+
+        next = b.at[0];
+        if (offset != 0) {
+            print_addresses(AF_INET6, ip + 8, ip + 24, NULL);
+            printf(" fragment at %u, IP protocol %u, %zu bytes", offset, next, length - 8);
+            return;
+        }
+        if (length < size || !skip(&b, size))
+            break;
+        length -= size;
+    }
+    print_transport(AF_INET6, ip + 8, ip + 24, next, b, length);
+}
+
+static void print_arp(struct bytes b)
+{
+    if (b.left < 28 || be16(b.at) != 1 || be16(b.at + 2) != 0x0800) {
+        printf("ARP, not of IPv4 over Ethernet or cut");
+        return;
+    }
+    const unsigned operation = be16(b.at + 6);
+    if (operation == 1) {
+        printf("ARP who has ");
+        print_address(AF_INET, b.at + 24, NULL);
+        printf("? tell ");
+        print_address(AF_INET, b.at + 14, NULL);
+    } else if (operation == 2) {
+        printf("ARP ");
+        print_address(AF_INET, b.at + 14, NULL);
+        printf(" is at ");
+        print_mac(b.at + 8);
+    } else {
+        printf("ARP operation %u", operation);
+    }
+}
+
+/* A network packet by its EtherType; false: not one that is decoded here. */
+static bool print_network(unsigned protocol, struct bytes b)
+{
+    if (protocol == 0x0800)
+        print_ipv4(b);
+    else if (protocol == 0x86dd)
+        print_ipv6(b);
+    else if (protocol == 0x0806)
+        print_arp(b);
+    else
+        return false;
+    return true;
+}
+
+static void print_ethernet(struct bytes b)
+{
+    const uint8_t *frame = b.at;
+
+    if (!skip(&b, 14)) {
+        printf("Ethernet header, cut");
+        return;
+    }
+    unsigned protocol = be16(frame + 12);
+    /* Tags that are still in the frame: sent by this machine, or the inner one of two. */
+    while ((protocol == 0x8100 || protocol == 0x88a8 || protocol == 0x9100) && b.left >= 4) {
+        print_tag(be16(b.at), protocol);
+        protocol = be16(b.at + 2);
+        skip(&b, 4);
+    }
+    if (print_network(protocol, b))
+        return;
+    print_mac(frame + 6);
+    printf(" > ");
+    print_mac(frame);
+    if (protocol < 0x0600)
+        printf(" 802.3, %u bytes", protocol);
+    else
+        printf(" ethertype 0x%04x", protocol);
+}
+
+static void print_packet(const struct netring_packet *p)
+{
+    const struct bytes all = {p->data, p->caplen};
+    struct bytes network = all;
+
+    print_time(p->time_ns);
+    printf(" %s/%s %" PRIu32 "/%" PRIu32 " ", interface_name(p->ifindex),
+           direction_name(p->direction), p->caplen, p->len);
+    /* The kernel takes the outer tag out of a received frame; 0 is a valid (priority) tag. */
+    if (p->status & NETRING_PACKET_VLAN)
+        print_tag(p->vlan_tci, p->status & NETRING_PACKET_VLAN_TPID ? p->vlan_tpid : 0x8100);
+    if (p->link_type == 1)
+        print_ethernet(all);
+    else if (!(p->status & NETRING_PACKET_NET_OFFSET) || !skip(&network, p->net_offset) ||
+             !print_network(p->protocol, network))
+        printf("link type %u, ethertype 0x%04x", p->link_type, p->protocol);
+    printf(p->status & NETRING_PACKET_TRUNCATED ? ", truncated\n" : "\n");
+}
+
+/* ---- the live line --------------------------------------------------------------------------- */
+
+/* One line on standard error below the packets, when both go to a terminal. */
+static bool live;
+
+static void live_clear(void)
+{
+    if (live)
+        fputs("\r\x1b[K", stderr);
+}
+
+static void live_draw(uint64_t shown)
+{
+    static struct netring_stats before;
+    static char text[128];
+    struct netring_stats now, since;
+    struct winsize window;
+
+    if (!live)
+        return;
+    /* A new figure twice a second, the old one redrawn whenever packets were printed. */
+    if (netring_capture_stats(capture, &now, sizeof now) == 0 &&
+        (text[0] == '\0' || now.time_ns - before.time_ns >= 500000000)) {
+        double rate = 0;
+        if (before.time_ns != 0 &&
+            netring_stats_since(&now, &before, &since, sizeof since) == 0 && since.time_ns != 0)
+            rate = (double)since.delivered * 1e9 / (double)since.time_ns;
+        snprintf(text, sizeof text,
+                 "%" PRIu64 " packets, %.0f a second, %" PRIu64 " dropped; Ctrl-C ends", shown,
+                 rate, now.dropped);
+        before = now;
+    }
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) < 0 || window.ws_col < 2)
+        window.ws_col = 80;
+    fprintf(stderr, "\r\x1b[K%.*s", (int)window.ws_col - 1, text);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+/* What became of every packet. Returns false, and says so, when the numbers do not add up. */
+static bool summary(uint64_t shown, uint64_t walked)
+{
+    struct netring_stats s;
+    const int rc = netring_capture_stats(capture, &s, sizeof s);
+
+    if (rc < 0) {
+        fprintf(stderr, "capture: no counters: %s\n", netring_strerror(rc));
+        return false;
+    }
+    fprintf(stderr,
+            "%" PRIu64 " packets shown\n"
+            "%" PRIu64 " seen by the kernel = %" PRIu64 " received + %" PRIu64
+            " dropped (ring full)\n",
+            shown, s.seen, s.received, s.dropped);
+    fprintf(stderr,
+            "%" PRIu64 " received = %" PRIu64 " delivered + %" PRIu64
+            " second copies on lo left out + %" PRIu64 " filtered late + %" PRIu64 " pending\n",
+            s.received, s.delivered, s.looped, s.filtered_late, s.pending);
+    if (shown != walked)
+        fprintf(stderr, "%" PRIu64 " of the delivered came after the last one shown\n",
+                walked - shown);
+    if (s.truncated != 0)
+        fprintf(stderr, "%" PRIu64 " truncated\n", s.truncated);
+    if (s.sequence_gaps != 0)
+        fprintf(stderr, "%" PRIu64 " gaps in the block sequence\n", s.sequence_gaps);
+    if ((s.valid & NETRING_STATS_INTERFACE) &&
+        s.interface_missed + s.interface_dropped + s.interface_fifo != 0)
+        fprintf(stderr,
+                "lost before the kernel saw them: %" PRIu64 " missed, %" PRIu64
+                " dropped, %" PRIu64 " overrun by the interface\n",
+                s.interface_missed, s.interface_dropped, s.interface_fifo);
+    if ((s.valid & NETRING_STATS_SOFTNET) && s.softnet_dropped != 0)
+        fprintf(stderr, "lost on the way (softnet backlog, whole machine): %" PRIu64 "\n",
+                s.softnet_dropped);
+
+    if (s.seen == s.received + s.dropped &&
+        s.received == s.delivered + s.looped + s.filtered_late + s.pending && s.delivered == walked)
+        return true;
+    fprintf(stderr, "capture: these numbers do not add up (%" PRIu64 " packets walked)\n", walked);
+    return false;
+}
+
+/* ---- the demo's traffic ---------------------------------------------------------------------- */
+
+static bool may_capture(void)
+{
+    const int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    const bool may = fd >= 0 || (errno != EPERM && errno != EACCES);
+
+    if (fd >= 0)
+        close(fd);
+    return may;
+}
+
+static int lo_up(void)
+{
+    struct ifreq request;
+    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int rc = -1;
+
+    memset(&request, 0, sizeof request);
+    strcpy(request.ifr_name, "lo");
+    if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0) {
+        request.ifr_flags |= IFF_UP;
+        rc = ioctl(fd, SIOCSIFFLAGS, &request);
+        if (rc < 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0 && request.ifr_flags & IFF_UP)
+            rc = 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+/* Makes capturing on lo possible: as we are, or in a user and network namespace of our own. This
+ * has to be done before the process has a second thread. */
+static bool demo_prepare(void)
+{
+    char path[512];
+    const char *why = NULL;
+
+    if (!may_capture()) {
+        if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
+            why = strerror(errno);
+        else if (!may_capture())
+            why = "capabilities are withheld in it";
+        else
+            fprintf(stderr, "no privilege to capture: showing a network namespace of our own\n");
+    }
+    if (why == NULL && lo_up() < 0) {
+        fprintf(stderr, "capture: lo is down and cannot be brought up: %s\n", strerror(errno));
+        return false;
+    }
+    if (why == NULL)
+        return true;
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n < 0 ? 0 : n] = '\0';
+    fprintf(stderr,
+            "capture: no privilege to capture, and no network namespace of our own: %s\n"
+            "Run it as root, or grant it CAP_NET_RAW:\n"
+            "  sudo setcap cap_net_raw+ep %s\n",
+            why, n < 0 ? "build/examples/capture" : path);
+    return false;
+}
+
+/* A socket of `type` bound to a free port of the loopback address; its address in *address. */
+static int loopback_socket(int family, int type, struct sockaddr_storage *address, socklen_t *size)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
+    const int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    memset(address, 0, sizeof *address);
+    if (family == AF_INET) {
+        v4->sin_family = AF_INET;
+        v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        *size = sizeof *v4;
+    } else {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_addr = in6addr_loopback;
+        *size = sizeof *v6;
+    }
+    if (fd >= 0 && (bind(fd, (struct sockaddr *)address, *size) < 0 ||
+                    getsockname(fd, (struct sockaddr *)address, size) < 0)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void send_udp(int family, unsigned round)
+{
+    static const unsigned sizes[] = {12, 96, 512, 1400};
+    static const char payload[1400] = "netring";
+    struct sockaddr_storage to;
+    socklen_t size;
+    const int receiver = loopback_socket(family, SOCK_DGRAM, &to, &size);
+    const int sender = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (receiver >= 0 && sender >= 0) /* nobody to blame when it fails: it is a demo */
+        (void)!sendto(sender, payload, sizes[round % 4], MSG_DONTWAIT, (struct sockaddr *)&to, size);
+    if (receiver >= 0)
+        close(receiver);
+    /* Every now and then to a port that was just closed: answered by "unreachable". */
+    if (round % 4 == 3 && receiver >= 0 && sender >= 0)
+        (void)!sendto(sender, payload, 32, MSG_DONTWAIT, (struct sockaddr *)&to, size);
+    if (sender >= 0)
+        close(sender);
+}
+
+static void send_echo(int family, unsigned round)
+{
+    const int protocol = family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+    uint8_t echo[64] = {family == AF_INET ? 8 : 128};
+    struct sockaddr_storage to;
+    socklen_t size;
+    uint32_t sum = 0;
+    int fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, protocol);
+
+    if (fd < 0) /* allowed to some users by net.ipv4.ping_group_range */
+        fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, protocol);
+    if (fd < 0)
+        return;
+    const int any = loopback_socket(family, SOCK_DGRAM, &to, &size); /* for the address */
+    if (any >= 0)
+        close(any);
+    ((struct sockaddr_in *)&to)->sin_port = 0; /* at the same place for IPv6 */
+    echo[4] = 'n';
+    echo[5] = 'r';
+    echo[6] = (uint8_t)(round >> 8);
+    echo[7] = (uint8_t)round;
+    if (family == AF_INET) { /* the kernel does it for ICMPv6 */
+        for (size_t i = 0; i < sizeof echo; i += 2)
+            sum += be16(echo + i);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = ~((sum & 0xffff) + (sum >> 16)) & 0xffff;
+        echo[2] = (uint8_t)(sum >> 8);
+        echo[3] = (uint8_t)sum;
+    }
+    (void)!sendto(fd, echo, sizeof echo, MSG_DONTWAIT, (struct sockaddr *)&to, size);
+    close(fd);
+}
+
+static void send_tcp(int family)
+{
+    static const char request[] = "GET / HTTP/1.0\r\n\r\n";
+    struct sockaddr_storage to;
+    socklen_t size;
+    const int listener = loopback_socket(family, SOCK_STREAM, &to, &size);
+    const int client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (listener >= 0 && client >= 0 && listen(listener, 1) == 0 &&
+        connect(client, (struct sockaddr *)&to, size) == 0) {
+        const int server = accept(listener, NULL, NULL);
+        (void)!send(client, request, sizeof request - 1, MSG_NOSIGNAL);
+        if (server >= 0)
+            close(server);
+    }
+    if (client >= 0)
+        close(client);
+    if (listener >= 0)
+        close(listener);
+}
+
+/* The child: makes traffic from the first byte in the pipe until the parent's end is closed,
+ * however the parent ends. */
+static void demo_traffic(int pipe_fd)
+{
+    struct pollfd parent = {pipe_fd, POLLIN, 0};
+    char go;
+
+    signal(SIGINT, SIG_IGN); /* Ctrl-C goes to both; the parent ends this one */
+    if (read(pipe_fd, &go, 1) != 1)
+        _exit(0);
+    for (unsigned round = 0;; round++) {
+        const int family = round / 3 % 2 == 0 ? AF_INET : AF_INET6;
+        switch (round % 3) {
+        case 0:
+            send_udp(family, round / 6);
+            break;
+        case 1:
+            send_echo(family, round / 6);
+            break;
+        default:
+            send_tcp(family);
+        }
+        if (poll(&parent, 1, 150) > 0)
+            _exit(0);
+    }
+}
+
+/* Forked before the capture is opened: a capture belongs to the process that opened it. */
+static pid_t demo_fork(int *pipe_fd)
+{
+    int fds[2];
+
+    if (pipe(fds) < 0)
+        return -1;
+    fflush(NULL);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        close(fds[1]);
+        demo_traffic(fds[0]);
+    }
+    close(fds[0]);
+    *pipe_fd = fds[1];
+    return pid;
+}
+
+/* ---- the job --------------------------------------------------------------------------------- */
+
+static char *read_file(const char *name)
+{
+    FILE *file = strcmp(name, "-") == 0 ? stdin : fopen(name, "r");
+    char *text = NULL;
+    size_t size = 0, used = 0;
+
+    if (file == NULL)
+        return NULL;
+    for (;;) {
+        if (size - used < 4096) {
+            char *more = realloc(text, size += 65536);
+            if (more == NULL)
+                break;
+            text = more;
+        }
+        const size_t n = fread(text + used, 1, size - used - 1, file);
+        if (n == 0)
+            break;
+        used += n;
+    }
+    if (file != stdin)
+        fclose(file);
+    if (text != NULL)
+        text[used] = '\0';
+    return text;
+}
+
+static int make_filter(const struct options *o, struct netring_filter **out)
+{
+    struct netring_error err;
+    char *text = o->filter_file != NULL ? read_file(o->filter_file) : strdup(o->filter_text);
+
+    if (text == NULL) {
+        fprintf(stderr, "capture: %s: %s\n", o->filter_file, strerror(errno));
+        return -1;
+    }
+    for (char *c = text; *c != '\0'; c++)
+        if (*c == ',')
+            *c = '\n';
+    const int rc = netring_filter_new_ddd(text, strlen(text), out, &err);
+    if (rc < 0)
+        fprintf(stderr, "capture: filter: %s\n", err.message);
+    free(text);
+    return rc;
+}
+
+static int open_capture(const struct options *o)
+{
+    struct netring_capture_config config;
+    struct netring_filter *filter = NULL;
+    struct netring_error err;
+    char path[512];
+
+    if ((o->filter_text != NULL || o->filter_file != NULL) && make_filter(o, &filter) < 0)
+        return -1;
+    netring_capture_config_init(&config, sizeof config);
+    netring_capture_config_profile(&config, o->profile);
+    config.snap_length = o->snap_length;
+    config.filter = filter;
+    if (o->promiscuous)
+        config.flags |= NETRING_CAPTURE_PROMISCUOUS;
+    const int rc = netring_capture_open(o->interface, &config, &capture, &err);
+    netring_filter_free(filter); /* the capture has its own copy */
+    if (rc < 0)
+        fprintf(stderr, "capture: %s\n", err.message);
+    if (rc == NETRING_EPERM) {
+        const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+        if (n > 0)
+            fprintf(stderr, "For this program: sudo setcap cap_net_raw+ep %.*s\n", (int)n, path);
+    }
+    return rc;
+}
+
+static int run(const struct options *o)
+{
+    struct netring_block *block;
+    uint64_t shown = 0, walked = 0;
+    bool failed = false, ended = false;
+    int rc;
+
+    while ((rc = netring_capture_next_block(capture, live ? 500 : -1, &block)) >= 0) {
+        if (rc > 0) {
+            struct netring_cursor cursor;
+            struct netring_packet packet;
+
+            live_clear();
+            netring_cursor_init(&cursor, block);
+            while (netring_cursor_next(&cursor)) {
+                walked++;
+                if (ended)
+                    continue; /* stopped: what is left is only counted */
+                netring_cursor_packet(&cursor, &packet);
+                print_packet(&packet);
+                if (++shown == o->count) {
+                    netring_capture_stop(capture);
+                    ended = true;
+                }
+            }
+            netring_block_release(block);
+            if (fflush(stdout) == EOF && !ended) {
+                if (errno != EPIPE) { /* a reader that has seen enough is no failure */
+                    fprintf(stderr, "capture: standard output: %s\n", strerror(errno));
+                    failed = true;
+                }
+                netring_capture_stop(capture);
+                ended = true;
+            }
+        }
+        if (!ended)
+            live_draw(shown);
+    }
+    live_clear();
+    if (rc != NETRING_ESHUTDOWN) { /* that one is the end we asked for */
+        struct netring_error err;
+        netring_capture_last_error(capture, &err);
+        fprintf(stderr, "capture: %s\n", err.code == rc ? err.message : netring_strerror(rc));
+        failed = true;
+    }
+    if (!summary(shown, walked))
+        failed = true;
+    netring_capture_close(capture);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static bool number(const char *text, uint64_t max, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *out <= max;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    enum { PROFILE = 256, DEMO };
+    static const struct option longs[] = {{"interface", required_argument, NULL, 'i'},
+                                          {"count", required_argument, NULL, 'c'},
+                                          {"snaplen", required_argument, NULL, 's'},
+                                          {"promiscuous", no_argument, NULL, 'p'},
+                                          {"profile", required_argument, NULL, PROFILE},
+                                          {"filter-file", required_argument, NULL, 'f'},
+                                          {"demo", no_argument, NULL, DEMO},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    static const char *const profiles[] = {"default", "high-throughput", "low-latency",
+                                           "low-memory", "jumbo"}; /* NETRING_PROFILE_* 0.. */
+    uint64_t value;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "i:c:s:pf:h", longs, NULL)) != -1) {
+        switch (option) {
+        case 'i':
+            o->interface = optarg;
+            break;
+        case 'c':
+            if (!number(optarg, UINT64_MAX, &o->count) || o->count == 0) {
+                fprintf(stderr, "capture: -c takes a number of packets, not \"%s\"\n", optarg);
+                return false;
+            }
+            break;
+        case 's':
+            if (!number(optarg, UINT32_MAX, &value) || value == 0) {
+                fprintf(stderr, "capture: -s takes a number of bytes, not \"%s\"\n", optarg);
+                return false;
+            }
+            o->snap_length = (uint32_t)value;
+            break;
+        case 'p':
+            o->promiscuous = true;
+            break;
+        case PROFILE:
+            for (o->profile = 0; o->profile < sizeof profiles / sizeof *profiles; o->profile++)
+                if (strcmp(optarg, profiles[o->profile]) == 0)
+                    break;
+            if (o->profile == sizeof profiles / sizeof *profiles) {
+                fprintf(stderr, "capture: no profile \"%s\"\n", optarg);
+                return false;
+            }
+            break;
+        case 'f':
+            o->filter_file = optarg;
+            break;
+        case DEMO:
+            o->demo = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            exit(EXIT_SUCCESS);
+        default:
+            return false; /* getopt_long has said why */
+        }
+    }
+    if (optind < argc)
+        o->filter_text = argv[optind++];
+    if (optind < argc) {
+        fprintf(stderr, "capture: one filter, in quotes; \"%s\" is too much\n", argv[optind]);
+        return false;
+    }
+    if (o->filter_text != NULL && o->filter_file != NULL) {
+        fprintf(stderr, "capture: a filter or a filter file, not both\n");
+        return false;
+    }
+    if (o->demo && o->interface != NULL) {
+        fprintf(stderr, "capture: --demo is on lo; it takes no interface\n");
+        return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {NULL, NULL, NULL, 0, 0, NETRING_PROFILE_DEFAULT, false, false};
+    struct sigaction action;
+    int go = -1, status = EXIT_FAILURE;
+    pid_t child = -1;
+
+    if (!parse(argc, argv, &options)) {
+        fprintf(stderr, "Try capture --help.\n");
+        return EXIT_USAGE;
+    }
+    if (options.demo) {
+        options.interface = "lo";
+        if (!demo_prepare())
+            return EXIT_SKIP;
+        child = demo_fork(&go);
+        if (child < 0) {
+            fprintf(stderr, "capture: no process for the traffic: %s\n", strerror(errno));
+            return EXIT_FAILURE;
+        }
+    } else if (options.interface == NULL) {
+        options.interface = "any";
+    }
+
+    if (open_capture(&options) >= 0) {
+        memset(&action, 0, sizeof action);
+        action.sa_handler = on_signal;
+        action.sa_flags = (int)SA_RESETHAND; /* the second Ctrl-C kills */
+        sigaction(SIGINT, &action, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        sigaction(SIGHUP, &action, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        live = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
+        setvbuf(stdout, NULL, _IOFBF, 65536); /* written once a block */
+        if (go >= 0)
+            (void)!write(go, "", 1);
+        status = run(&options);
+    }
+    if (child > 0) {
+        close(go);
+        waitpid(child, NULL, 0);
+    }
+    return status;
+}
