@@ -60,17 +60,26 @@ pub enum Operand {
 
 /// Arithmetic of A with an operand, 32 bits, wrapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names say it
 pub enum Alu {
+    /// A + operand.
     Add,
+    /// A - operand.
     Subtract,
+    /// A * operand.
     Multiply,
+    /// A / operand, unsigned; by 0 rejects the packet.
     Divide,
+    /// A % operand, unsigned; by 0 rejects the packet.
     Modulo,
+    /// A & operand.
     And,
+    /// A | operand.
     Or,
+    /// A ^ operand.
     Xor,
+    /// A << operand, taken modulo 32.
     ShiftLeft,
+    /// A >> operand, taken modulo 32.
     ShiftRight,
 }
 

@@ -13,11 +13,12 @@ pub struct Program(Arc<[Instruction]>);
 impl Program {
     /// A program from its instructions, refused where Linux would refuse it.
     ///
-    /// What can still fail at attaching is memory: the kernel charges the
+    /// What can still fail at attaching is size: the kernel charges the
     /// translated program to the socket and answers ENOMEM beyond
-    /// `net.core.optmem_max`. (A `ja` over more than 32767 translated
-    /// instructions is EINVAL there; that takes a program beyond the default
-    /// `optmem_max` anyway.)
+    /// `net.core.optmem_max` (128 KiB hold about 1150 loads; older
+    /// kernels default to 20 KiB). And a `ja` over more than 32767 translated
+    /// instructions, some 2400 loads, is EINVAL: how many there are depends on
+    /// kernel and processor, so it is not checked here.
     pub fn new(instructions: &[Instruction]) -> Result<Self> {
         validate::check(instructions)?;
         Ok(Self(instructions.into()))
