@@ -1,0 +1,44 @@
+#!/bin/sh
+# Runs the capture example and shows packets (make run).
+#   IFACE=eth0   from that interface; without it from lo, with traffic the example makes itself
+#   COUNT=20     how many packets; without it 20 when the output is no terminal, else until Ctrl-C
+# usage: run.sh PROGRAM [ARGUMENTS...]
+program=$1
+shift
+if [ -z "$COUNT" ] && [ ! -t 1 ]; then
+    COUNT=20
+fi
+if [ -n "$COUNT" ]; then
+    set -- -c "$COUNT" "$@"
+fi
+
+grant() {
+    echo "To capture as an ordinary user, grant the program the capability once:"
+    echo "    sudo setcap cap_net_raw+ep $program"
+    echo "or run this as root."
+}
+
+# CAP_NET_RAW is bit 13; the program's own file capabilities count as well.
+may_capture() {
+    caps=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
+    [ $(((0x${caps:-0} >> 13) & 1)) -eq 1 ] && return 0
+    PATH=$PATH:/usr/sbin:/sbin getcap "$program" 2>/dev/null | grep -q cap_net_raw
+}
+
+if [ -n "$IFACE" ]; then
+    if ! may_capture; then
+        echo "capturing on $IFACE needs CAP_NET_RAW." >&2
+        grant >&2
+        exit 77
+    fi
+    exec "$program" -i "$IFACE" "$@"
+fi
+
+# On lo; without the privilege the example makes a network namespace of its own.
+"$program" --demo "$@"
+status=$?
+if [ $status -eq 77 ]; then
+    echo "no privilege to capture, and this system refuses user namespaces." >&2
+    grant >&2
+fi
+exit $status

@@ -1,0 +1,134 @@
+/* The layout of every public struct: what programs compiled with an older header rely on.
+ * Compiling this is the test; C and C++. */
+#include <netring.h>
+
+#ifdef __cplusplus
+#define CHECK(what) static_assert(what, #what)
+#else
+#define CHECK(what) _Static_assert(what, #what)
+#endif
+#define SIZE(type, bytes) CHECK(sizeof(struct type) == (bytes))
+#define FIELD(type, field, offset, bytes)                                                          \
+    CHECK(offsetof(struct type, field) == (offset));                                               \
+    CHECK(sizeof(((struct type *)0)->field) == (bytes))
+
+SIZE(netring_error, 640);
+FIELD(netring_error, code, 0, 4);
+FIELD(netring_error, os_errno, 4, 4);
+FIELD(netring_error, option, 8, 64);
+FIELD(netring_error, message, 72, 512);
+FIELD(netring_error, reserved, 584, 56);
+
+SIZE(netring_packet, 64);
+FIELD(netring_packet, data, 0, 8);
+FIELD(netring_packet, caplen, 8, 4);
+FIELD(netring_packet, len, 12, 4);
+FIELD(netring_packet, time_ns, 16, 8);
+FIELD(netring_packet, status, 24, 4);
+FIELD(netring_packet, rxhash, 28, 4);
+FIELD(netring_packet, vlan_tci, 32, 2);
+FIELD(netring_packet, vlan_tpid, 34, 2);
+FIELD(netring_packet, protocol, 36, 2);
+FIELD(netring_packet, net_offset, 38, 2);
+FIELD(netring_packet, ifindex, 40, 4);
+FIELD(netring_packet, link_type, 44, 2);
+FIELD(netring_packet, direction, 46, 1);
+FIELD(netring_packet, clock, 47, 1);
+FIELD(netring_packet, queue, 48, 2);
+FIELD(netring_packet, gso_size, 50, 2);
+FIELD(netring_packet, gso_type, 52, 1);
+FIELD(netring_packet, segments, 53, 1);
+FIELD(netring_packet, reserved, 54, 2);
+FIELD(netring_packet, cookie, 56, 8);
+
+SIZE(netring_capture_config, 56);
+FIELD(netring_capture_config, size, 0, 4);
+FIELD(netring_capture_config, init, 4, 4);
+FIELD(netring_capture_config, block_size, 8, 4);
+FIELD(netring_capture_config, block_count, 12, 4);
+FIELD(netring_capture_config, frame_size, 16, 4);
+FIELD(netring_capture_config, snap_length, 20, 4);
+FIELD(netring_capture_config, block_timeout, 24, 4);
+FIELD(netring_capture_config, busy_poll, 28, 4);
+FIELD(netring_capture_config, flags, 32, 8);
+FIELD(netring_capture_config, memory_limit, 40, 8);
+FIELD(netring_capture_config, filter, 48, 8);
+
+SIZE(netring_capture_info, 104);
+FIELD(netring_capture_info, size, 0, 4);
+FIELD(netring_capture_info, method, 4, 4);
+FIELD(netring_capture_info, block_size, 8, 4);
+FIELD(netring_capture_info, block_count, 12, 4);
+FIELD(netring_capture_info, frame_size, 16, 4);
+FIELD(netring_capture_info, frame_count, 20, 4);
+FIELD(netring_capture_info, requested_block_size, 24, 4);
+FIELD(netring_capture_info, requested_block_count, 28, 4);
+FIELD(netring_capture_info, shrinks, 32, 4);
+FIELD(netring_capture_info, shrunk_by, 36, 4);
+FIELD(netring_capture_info, snap_length, 40, 4);
+FIELD(netring_capture_info, block_timeout, 44, 4);
+FIELD(netring_capture_info, ifindex, 48, 4);
+FIELD(netring_capture_info, kernel_version, 52, 4);
+FIELD(netring_capture_info, link_type, 56, 2);
+FIELD(netring_capture_info, reserved16, 58, 2);
+FIELD(netring_capture_info, reserved32, 60, 4);
+FIELD(netring_capture_info, flags, 64, 8);
+FIELD(netring_capture_info, memory, 72, 8);
+FIELD(netring_capture_info, memory_bound, 80, 8);
+FIELD(netring_capture_info, interface, 88, 16);
+
+SIZE(netring_stats, 192);
+FIELD(netring_stats, time_ns, 0, 8);
+FIELD(netring_stats, received, 8, 8);
+FIELD(netring_stats, delivered, 16, 8);
+FIELD(netring_stats, pending, 24, 8);
+FIELD(netring_stats, seen, 32, 8);
+FIELD(netring_stats, dropped, 40, 8);
+FIELD(netring_stats, freezes, 48, 8);
+FIELD(netring_stats, blocks_delivered, 56, 8);
+FIELD(netring_stats, blocks_ready, 64, 8);
+FIELD(netring_stats, blocks_ready_max, 72, 8);
+FIELD(netring_stats, blocks_held, 80, 8);
+FIELD(netring_stats, oldest_held_ns, 88, 8);
+FIELD(netring_stats, blocks_empty, 96, 8);
+FIELD(netring_stats, skipped, 104, 8);
+FIELD(netring_stats, filtered_late, 112, 8);
+FIELD(netring_stats, truncated, 120, 8);
+FIELD(netring_stats, looped, 128, 8);
+FIELD(netring_stats, sequence_gaps, 136, 8);
+FIELD(netring_stats, interface_missed, 144, 8);
+FIELD(netring_stats, interface_dropped, 152, 8);
+FIELD(netring_stats, interface_fifo, 160, 8);
+FIELD(netring_stats, softnet_dropped, 168, 8);
+FIELD(netring_stats, softnet_squeezed, 176, 8);
+FIELD(netring_stats, valid, 184, 8);
+
+SIZE(netring_block_info, 40);
+FIELD(netring_block_info, size, 0, 4);
+FIELD(netring_block_info, count, 4, 4);
+FIELD(netring_block_info, sequence, 8, 8);
+FIELD(netring_block_info, first_ns, 16, 8);
+FIELD(netring_block_info, last_ns, 24, 8);
+FIELD(netring_block_info, flags, 32, 4);
+FIELD(netring_block_info, ifindex, 36, 4);
+
+SIZE(netring_block_view, 40);
+FIELD(netring_block_view, size, 0, 4);
+FIELD(netring_block_view, layout, 4, 4);
+FIELD(netring_block_view, base, 8, 8);
+FIELD(netring_block_view, length, 16, 8);
+FIELD(netring_block_view, first, 24, 4);
+FIELD(netring_block_view, count, 28, 4);
+FIELD(netring_block_view, stride, 32, 4);
+FIELD(netring_block_view, reserved, 36, 4);
+
+SIZE(netring_cursor, 48);
+FIELD(netring_cursor, size, 0, 4);
+FIELD(netring_cursor, layout, 4, 4);
+FIELD(netring_cursor, next, 8, 8);
+FIELD(netring_cursor, record, 16, 8);
+FIELD(netring_cursor, end, 24, 8);
+FIELD(netring_cursor, left, 32, 4);
+FIELD(netring_cursor, link_type, 36, 2);
+FIELD(netring_cursor, reserved, 38, 2);
+FIELD(netring_cursor, base, 40, 8);

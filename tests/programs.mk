@@ -1,0 +1,42 @@
+# The programs of the C suite: every tests/c/test_*.c, linked with the other files there, three ways.
+# Programs that mention NETRING_TEST_HOOKS get the library with the test hooks.
+# usage: make -f tests/programs.mk [build/check/c/so/test_open ...]
+
+CC ?= cc
+OUT := build/check/c
+SOURCES := $(wildcard tests/c/*.c)
+TESTS := $(filter tests/c/test_%.c,$(SOURCES))
+SHARED := $(filter-out $(TESTS),$(SOURCES))
+NAMES := $(patsubst tests/c/%.c,%,$(TESTS))
+NATIVE_LIBS := -lutil -lrt -lpthread -lm -ldl -lc
+
+FLAGS := -std=gnu11 -Wall -Wextra -Werror -g -pthread -Iinclude
+FLAGS_so := -O2
+FLAGS_a := -O2
+FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+
+# $(call lib,variant,source): what to link with.
+hooked = $(shell grep -l NETRING_TEST_HOOKS $(1) 2>/dev/null)
+dir = $(abspath $(if $(call hooked,$(1)),build/hooks,build/lib))
+lib_so = -L$(call dir,$(1)) -lnetring -Wl,-rpath,$(call dir,$(1))
+lib_a = $(call dir,$(1))/libnetring.a $(NATIVE_LIBS)
+lib_asan = $(lib_a)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+.PHONY: all
+all: $(foreach v,so a asan,$(addprefix $(OUT)/$(v)/,$(NAMES)))
+
+define variant
+$(OUT)/$(1)/%.o: tests/c/%.c
+	@mkdir -p $$(@D)
+	$(CC) $(FLAGS) $(FLAGS_$(1)) $$(if $$(call hooked,$$<),-DNETRING_TEST_HOOKS) -MMD -MP -c -o $$@ $$<
+
+$(OUT)/$(1)/test_%: $(OUT)/$(1)/test_%.o $(patsubst tests/c/%.c,$(OUT)/$(1)/%.o,$(SHARED)) \
+		build/lib/libnetring.a build/hooks/libnetring.a
+	$(CC) $(FLAGS_$(1)) -pthread -o $$@ $$(filter %.o,$$^) $$(call lib_$(1),tests/c/test_$$*.c)
+endef
+$(foreach v,so a asan,$(eval $(call variant,$(v))))
+
+-include $(wildcard $(OUT)/*/*.d)

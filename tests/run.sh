@@ -1,0 +1,275 @@
+#!/bin/bash
+# Runs every test this machine can run, says what it skipped and why, and ends with
+# "N passed, N failed, N skipped". Exit status 0 only if nothing failed.
+#
+#   tests/run.sh            everything (make check)
+#   tests/run.sh NAME...    the suites whose name matches (globs: 'c-so-*' abi)
+#   tests/run.sh -l         lists the suites
+#
+# A suite is a command. Exit 0 is a pass, 77 a skip (its last line says why), anything else a
+# failure. Checks in its output are counted one by one: TAP lines (ok, not ok, # SKIP) and cargo's
+# "test result:" lines; a suite without either counts as one. Output goes to build/check/NAME.log and
+# is shown when something failed. C programs: see tests/programs.mk and tests/c/README.md.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+export LC_ALL=C.UTF-8
+# What make told us about its own jobs is not for the makes and cargos below.
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+jobs=${JOBS:-2}
+logs=build/check
+list=
+[ "${1-}" = -l ] && list=1 && shift
+selected=("$@")
+passed=0 failed=0 skipped=0
+skips=() failures=()
+export CARGO_TARGET_DIR=$PWD/build/cargo
+export PATH=$PATH:/usr/sbin:/sbin
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+wanted() {
+    local pattern
+    [ ${#selected[@]} -eq 0 ] && return 0
+    for pattern in "${selected[@]}"; do
+        # shellcheck disable=SC2053 # a glob is meant
+        [[ $1 == $pattern ]] && return 0
+    done
+    return 1
+}
+
+# suite NAME TIMEOUT COMMAND...
+suite() {
+    local name=$1 limit=$2 log start seconds rc p f s planned word
+    shift 2
+    wanted "$name" || return 0
+    if [ -n "$list" ]; then
+        echo "$name"
+        return 0
+    fi
+    log=$logs/$name.log
+    start=$SECONDS
+    timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null
+    rc=$?
+    seconds=$((SECONDS - start))
+
+    # TAP, and cargo's summary lines.
+    read -r p f s planned < <(awk '
+        /^ok/     { if (toupper($0) ~ /# *SKIP/) s++; else p++ }
+        /^not ok/ { if (toupper($0) ~ /# *TODO/) s++; else f++ }
+        /^1\.\.[0-9]+/ && !plan { split($1, a, /\.\./); n = a[2]; plan = 1 }
+        /^test result:/ {
+            for (i = 1; i < NF; i++) {
+                if ($(i+1) ~ /^passed/) p += $i
+                if ($(i+1) ~ /^failed/) f += $i
+                if ($(i+1) ~ /^ignored/) s += $i
+            }
+        }
+        END { print p+0, f+0, s+0, plan ? n : -1 }' "$log")
+    if [ "$planned" -gt 0 ] && [ $rc -eq 0 ] && [ "$planned" -ne $((p + f + s)) ]; then
+        echo "planned $planned checks, saw $((p + f + s))" >>"$log"
+        rc=1
+    fi
+    [ $rc -eq 124 ] && echo "ended after its time limit of $limit s" >>"$log"
+    if [ $rc -ne 0 ] && [ $rc -ne 77 ] && [ "$f" -eq 0 ]; then f=1; fi
+    if [ "$f" -eq 0 ] && [ $((p + s)) -eq 0 ]; then
+        if [ $rc -eq 77 ]; then s=1; else p=1; fi
+    elif [ $rc -eq 77 ] && [ "$s" -eq 0 ]; then
+        s=1
+    fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+
+    word=ok
+    if [ "$f" -gt 0 ]; then
+        word=FAILED
+        failures+=("$name")
+    elif [ $rc -eq 77 ]; then
+        word=SKIP
+    fi
+    printf '%-6s %s (%d s)%s\n' "$word" "$name" "$seconds" "$(detail "$p" "$f" "$s")"
+    if [ "$f" -gt 0 ]; then
+        grep -q '^not ok' "$log" && grep -A 8 '^not ok' "$log" | head -n 60 | sed 's/^/    | /'
+        echo "    : the end of $log:"
+        tail -n 40 "$log" | sed 's/^/    | /'
+    fi
+    if [ "$s" -gt 0 ]; then
+        reasons "$name" "$rc" "$log"
+    fi
+    [ "$f" -eq 0 ]
+}
+
+detail() {
+    [ $(($1 + $2 + $3)) -gt 1 ] || return 0
+    printf ': %d checks' $(($1 + $2 + $3))
+    [ "$2" -gt 0 ] && printf ', %d failed' "$2"
+    [ "$3" -gt 0 ] && printf ', %d skipped' "$3"
+}
+
+# Notes why something was skipped: per TAP line, and for a skipped suite its last line.
+reasons() {
+    local name=$1 rc=$2 log=$3 line
+    while IFS= read -r line; do
+        skips+=("$name: $line")
+    done < <(sed -n -e 's/^ok[ 0-9]*-* *\(.*\)# *[Ss][Kk][Ii][Pp] */\1/p' \
+        -e 's/^test \(.*\) \.\.\. ignored,* */\1: ignored: /p' "$log" | sed 's/  */ /g' | head -n 20)
+    if [ "$rc" -eq 77 ]; then
+        line=$(grep -v '^$' "$log" | tail -n 1 | sed -e 's/^1\.\.0 *//' -e 's/^# *//' -e 's/^SKIP:* *//I')
+        skips+=("$name: ${line:-no reason given}")
+    fi
+}
+
+# skip NAME REASON: without running anything.
+skip() {
+    wanted "$1" || return 0
+    if [ -n "$list" ]; then
+        echo "$1"
+        return 0
+    fi
+    printf '%-6s %s\n' SKIP "$1"
+    skips+=("$1: $2")
+    skipped=$((skipped + 1))
+}
+
+[ -n "$list" ] || mkdir -p "$logs"
+
+# ---- the sources ------------------------------------------------------------
+fmt() {
+    cargo fmt --version >/dev/null 2>&1 || { echo "rustfmt is not installed"; exit 77; }
+    cargo fmt --check && cargo fmt --manifest-path tools/header/Cargo.toml --check
+}
+clippy() {
+    cargo clippy --version >/dev/null 2>&1 || { echo "clippy is not installed"; exit 77; }
+    cargo clippy --quiet --locked --all-targets -- -D warnings &&
+        cargo clippy --quiet --locked --all-targets --features test-hooks -- -D warnings
+}
+rustdoc() { RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --document-private-items; }
+rust() {
+    cargo test --quiet --locked --no-run && tests/ns.sh cargo test --locked
+}
+scripts() {
+    local f rc=0
+    for f in $(git ls-files -co --exclude-standard 2>/dev/null | grep -e '\.sh$' -e '^\.ci/run$'); do
+        [ -f "$f" ] || continue
+        if head -n 1 "$f" | grep -q bash; then bash -n "$f" || rc=1; else sh -n "$f" || rc=1; fi
+        if has shellcheck; then shellcheck -S warning "$f" || rc=1; fi
+    done
+    return $rc
+}
+manpages() {
+    has mandoc || { echo "mandoc is not installed"; exit 77; }
+    mandoc -T lint -W warning man/*.[37]
+}
+# The suites run in a process of their own, under timeout: the functions go along.
+export -f has fmt clippy rustdoc rust scripts manpages
+in_bash() { suite "$1" "$2" bash -c "$3"; }
+
+build() { make --no-print-directory -j"$jobs" lib hooks; }
+examples() { make --no-print-directory -k -j"$jobs" examples; }
+export -f build examples
+export jobs
+built=1
+if [ -n "$list" ] || wanted build; then
+    in_bash build 900 build || built=
+else
+    build >"$logs/build.log" 2>&1 || { tail -n 40 "$logs/build.log"; exit 1; }
+fi
+in_bash fmt 60 fmt
+in_bash clippy 600 clippy
+in_bash scripts 60 scripts
+in_bash rustdoc 300 rustdoc
+in_bash rust 600 rust
+if [ -n "$(ls man/*.[37] 2>/dev/null)" ]; then in_bash manpages 30 manpages; fi
+
+# ---- the header and the ABI -------------------------------------------------
+suite header-drift 600 tests/abi/drift.sh
+suite header-compiles 300 tests/abi/headers.sh
+suite layout 60 tests/abi/layout.sh
+if [ -n "$built" ]; then
+    suite symbols 60 tests/abi/symbols.sh
+    suite config-init 60 tests/abi/config_init.sh
+    suite abi 120 tests/abi/abidiff.sh
+    suite old-client 60 tests/abi/client.sh
+    suite install 300 tests/install.sh
+    in_bash examples 120 examples
+    suite readme 60 tests/readme.sh
+    suite run 60 tests/ns.sh env IFACE= COUNT= scripts/run.sh build/examples/capture
+else
+    for name in symbols config-init abi old-client install examples readme run; do
+        skip $name "the build failed"
+    done
+fi
+
+# ---- the C suite, four ways --------------------------------------------------
+# .so and .a as users link them; ASan + UBSan around the tests' own code, with the .a; valgrind on
+# the programs linked with the .so. A program that says "no-valgrind: reason" in a comment is spared.
+program() { # VARIANT NAME
+    make --no-print-directory -s -f tests/programs.mk "build/check/c/$1/$2" || exit 1
+    case $1 in
+    asan)
+        nm "build/check/c/asan/$2" | grep -q __asan_init || { echo "no ASan in this program"; exit 1; }
+        export NETRING_TEST_SLOW=${NETRING_TEST_SLOW:-3}
+        ;;
+    esac
+    exec "build/check/c/$1/$2"
+}
+memory() { # NAME
+    local reason
+    reason=$(sed -n 's/.*no-valgrind: *\(.*[^ */]\).*/\1/p' "tests/c/$1.c" | head -n 1)
+    [ -z "$reason" ] || { echo "$reason"; exit 77; }
+    make --no-print-directory -s -f tests/programs.mk "build/check/c/so/$1" || exit 1
+    NETRING_TEST_SLOW=${NETRING_TEST_SLOW:-10} exec valgrind -q --error-exitcode=9 --leak-check=full \
+        --errors-for-leak-kinds=definite --fair-sched=yes --trace-children=no "build/check/c/so/$1"
+}
+export -f program memory
+if [ -n "$built" ]; then
+    if [ -z "$list" ]; then
+        make --no-print-directory -s -k -j"$jobs" -f tests/programs.mk all >"$logs/programs.log" 2>&1
+    fi
+    for variant in so a asan; do
+        for source in tests/c/test_*.c; do
+            [ -f "$source" ] || continue
+            name=$(basename "$source" .c)
+            in_bash "c-$variant-${name#test_}" "${TEST_TIMEOUT:-120}" "program $variant $name"
+        done
+    done
+    if has valgrind; then
+        for source in tests/c/test_*.c; do
+            [ -f "$source" ] || continue
+            name=$(basename "$source" .c)
+            in_bash "c-valgrind-${name#test_}" "${TEST_TIMEOUT:-240}" "memory $name"
+        done
+    else
+        skip c-valgrind "valgrind is not installed"
+    fi
+else
+    skip c "the build failed"
+fi
+
+# ---- other languages ----------------------------------------------------------
+# tests/ffi/<language>/run.sh, in a network of its own, with PKG_CONFIG_PATH and LD_LIBRARY_PATH of an
+# installed tree; 77 without the toolchain.
+if [ -n "$built" ]; then
+    tree=$PWD/build/check/tree
+    if [ -z "$list" ]; then
+        make --no-print-directory -s install DESTDIR= PREFIX="$tree" >"$logs/tree.log" 2>&1 || cat "$logs/tree.log"
+    fi
+    for script in tests/ffi/*/run.sh; do
+        [ -x "$script" ] || continue
+        suite "ffi-$(basename "$(dirname "$script")")" 240 env PKG_CONFIG_PATH="$tree/lib/pkgconfig" \
+            LD_LIBRARY_PATH="$tree/lib" NETRING_PREFIX="$tree" tests/ns.sh "$script"
+    done
+fi
+
+[ -z "$list" ] || exit 0
+if [ ${#skips[@]} -gt 0 ]; then
+    echo
+    echo "Skipped:"
+    printf '  %s\n' "${skips[@]}"
+fi
+if [ ${#failures[@]} -gt 0 ]; then
+    echo
+    echo "Failed: ${failures[*]}"
+fi
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
