@@ -6,7 +6,8 @@
  *   capture -i eth0 "$(tcpdump -i eth0 -ddd 'udp port 53')"
  *   capture --demo                       (lo, with traffic it makes itself; needs no privilege)
  *
- * Exit codes: 0 done (also after Ctrl-C), 1 failed, 2 wrong usage, 77 the demo is not possible here.
+ * Exit codes: 0 done (also after Ctrl-C), 1 failed, 2 wrong usage, 77 the demo is not possible
+ * here.
  */
 #define _GNU_SOURCE /* unshare, getopt_long */
 #include <arpa/inet.h>
@@ -175,8 +176,11 @@ static void print_addresses(int family, const uint8_t *source, const uint8_t *de
 
 static void print_icmp(const struct bytes *b)
 {
-    static const char *const names[] = {[0] = "echo reply", [3] = "unreachable", [5] = "redirect",
-                                        [8] = "echo request", [11] = "time exceeded"};
+    static const char *const names[] = {[0] = "echo reply",
+                                        [3] = "unreachable",
+                                        [5] = "redirect",
+                                        [8] = "echo request",
+                                        [11] = "time exceeded"};
     if (b->left < 8) {
         printf("ICMP, cut");
         return;
@@ -197,12 +201,18 @@ static void print_icmp6(const struct bytes *b)
     static const struct {
         uint8_t type;
         const char *name;
-    } names[] = {{1, "unreachable"},           {2, "packet too big"},
-                 {3, "time exceeded"},         {128, "echo request"},
-                 {129, "echo reply"},          {130, "listener query"},
-                 {131, "listener report"},     {133, "router solicitation"},
-                 {134, "router advertisement"}, {135, "neighbour solicitation"},
-                 {136, "neighbour advertisement"}, {143, "listener report v2"}};
+    } names[] = {{1, "unreachable"},
+                 {2, "packet too big"},
+                 {3, "time exceeded"},
+                 {128, "echo request"},
+                 {129, "echo reply"},
+                 {130, "listener query"},
+                 {131, "listener report"},
+                 {133, "router solicitation"},
+                 {134, "router advertisement"},
+                 {135, "neighbour solicitation"},
+                 {136, "neighbour advertisement"},
+                 {143, "listener report v2"}};
 
     if (b->left < 8) {
         printf("ICMPv6, cut");
@@ -448,8 +458,8 @@ static void live_draw(uint64_t shown)
     if (netring_capture_stats(capture, &now, sizeof now) == 0 &&
         (text[0] == '\0' || now.time_ns - before.time_ns >= 500000000)) {
         double rate = 0;
-        if (before.time_ns != 0 &&
-            netring_stats_since(&now, &before, &since, sizeof since) == 0 && since.time_ns != 0)
+        if (before.time_ns != 0 && netring_stats_since(&now, &before, &since, sizeof since) == 0 &&
+            since.time_ns != 0)
             rate = (double)since.delivered * 1e9 / (double)since.time_ns;
         snprintf(text, sizeof text,
                  "%" PRIu64 " packets, %.0f a second, %" PRIu64 " dropped; Ctrl-C ends", shown,
@@ -492,8 +502,8 @@ static bool summary(uint64_t shown, uint64_t walked)
     if ((s.valid & NETRING_STATS_INTERFACE) &&
         s.interface_missed + s.interface_dropped + s.interface_fifo != 0)
         fprintf(stderr,
-                "lost before the kernel saw them: %" PRIu64 " missed, %" PRIu64
-                " dropped, %" PRIu64 " overrun by the interface\n",
+                "lost before the kernel saw them: %" PRIu64 " missed, %" PRIu64 " dropped, %" PRIu64
+                " overrun by the interface\n",
                 s.interface_missed, s.interface_dropped, s.interface_fifo);
     if ((s.valid & NETRING_STATS_SOFTNET) && s.softnet_dropped != 0)
         fprintf(stderr, "lost on the way (softnet backlog, whole machine): %" PRIu64 "\n",
@@ -603,7 +613,8 @@ static void send_udp(int family, unsigned round)
     const int sender = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     if (receiver >= 0 && sender >= 0) /* nobody to blame when it fails: it is a demo */
-        (void)!sendto(sender, payload, sizes[round % 4], MSG_DONTWAIT, (struct sockaddr *)&to, size);
+        (void)!sendto(sender, payload, sizes[round % 4], MSG_DONTWAIT, (struct sockaddr *)&to,
+                      size);
     if (receiver >= 0)
         close(receiver);
     /* Every now and then to a port that was just closed: answered by "unreachable". */

@@ -8,9 +8,9 @@
  *         use(netring_cursor_data(&c), netring_cursor_caplen(&c));
  *     netring_block_release(block);
  *
- * netring_cursor_init is the only call into the library, once a block; everything else is inlined into your loop and reads the
- * records where the kernel wrote them. It gives the same packets, in the same order and with the
- * same values, as netring_block_read.
+ * netring_cursor_init is the only call into the library, once a block; everything else is inlined
+ * into your loop and reads the records where the kernel wrote them. It gives the same packets, in
+ * the same order and with the same values, as netring_block_read.
  *
  * What to know:
  *  - The block must be held: after its last netring_block_release, and with it the pointers that
@@ -55,23 +55,25 @@ extern "C" {
 /* Where things are in a record of NETRING_LAYOUT_TPACKET3: the kernel's struct tpacket3_hdr (48
  * bytes) and the struct sockaddr_ll that follows it. Part of the kernel's ABI; in the byte order of
  * the machine, but for the protocol. The packet starts MAC bytes after the start of the record. */
-#define NETRING_RECORD_NEXT 0      /* u32: bytes to the next record; 0 in the last one */
-#define NETRING_RECORD_SEC 4       /* u32 */
-#define NETRING_RECORD_NSEC 8      /* u32 */
-#define NETRING_RECORD_CAPLEN 12   /* u32 */
-#define NETRING_RECORD_LEN 16      /* u32 */
-#define NETRING_RECORD_STATUS 20   /* u32: NETRING_RECORD_STATUS_* and NETRING_PACKET_* below 0x200 */
-#define NETRING_RECORD_MAC 24      /* u16: offset of the packet */
-#define NETRING_RECORD_NET 26      /* u16: offset of the network header */
-#define NETRING_RECORD_RXHASH 28   /* u32 */
-#define NETRING_RECORD_VLAN_TCI 32 /* u32, 16 bits used */
+#define NETRING_RECORD_NEXT 0    /* u32: bytes to the next record; 0 in the last one */
+#define NETRING_RECORD_SEC 4     /* u32 */
+#define NETRING_RECORD_NSEC 8    /* u32 */
+#define NETRING_RECORD_CAPLEN 12 /* u32 */
+#define NETRING_RECORD_LEN 16    /* u32 */
+#define NETRING_RECORD_STATUS                                                                      \
+    20                           /* u32: NETRING_RECORD_STATUS_* and NETRING_PACKET_* below 0x200  \
+                                  */
+#define NETRING_RECORD_MAC 24    /* u16: offset of the packet */
+#define NETRING_RECORD_NET 26    /* u16: offset of the network header */
+#define NETRING_RECORD_RXHASH 28 /* u32 */
+#define NETRING_RECORD_VLAN_TCI 32  /* u32, 16 bits used */
 #define NETRING_RECORD_VLAN_TPID 36 /* u16 */
-#define NETRING_RECORD_PROTOCOL 50 /* u16, big-endian */
-#define NETRING_RECORD_IFINDEX 52  /* u32 */
-#define NETRING_RECORD_HATYPE 56   /* u16: the interface's ARPHRD_ number */
-#define NETRING_RECORD_PKTTYPE 58  /* u8: NETRING_DIRECTION_* */
-#define NETRING_RECORD_HALEN 59    /* u8 */
-#define NETRING_RECORD_ADDRESS 60  /* 8 bytes */
+#define NETRING_RECORD_PROTOCOL 50  /* u16, big-endian */
+#define NETRING_RECORD_IFINDEX 52   /* u32 */
+#define NETRING_RECORD_HATYPE 56    /* u16: the interface's ARPHRD_ number */
+#define NETRING_RECORD_PKTTYPE 58   /* u8: NETRING_DIRECTION_* */
+#define NETRING_RECORD_HALEN 59     /* u8 */
+#define NETRING_RECORD_ADDRESS 60   /* 8 bytes */
 #define NETRING_RECORD_SIZE 68
 
 /* A record without this bit holds no packet: the kernel never filled it, or the library took the
@@ -99,15 +101,20 @@ static inline uint16_t netring_record_u16(const uint8_t *record, size_t offset)
     return value;
 }
 
-/* Sets a cursor up before the first packet of a held block. Returns 0 or NETRING_EBADF (not a block,
- * or released already) or NETRING_EINVAL (NULL); after a failure the cursor is empty: a walk with it
- * finds no packet. The copy is deliberate: the compiler sees that nobody else knows your cursor and
- * keeps it in registers. Start over by calling it again. */
+/* Sets a cursor up before the first packet of a held block. Returns 0, or NETRING_EBADF (not a
+ * block, or released already), NETRING_EINVAL (NULL), NETRING_ENOTSUP (a block of a kind that came
+ * after this header: use netring_block_read, or recompile). After a failure the cursor is empty: a
+ * walk with it finds no packet. Start over by calling it again.
+ *
+ * The copy is deliberate: the compiler sees that nobody else knows your cursor, and keeps it in
+ * registers. */
 static inline int netring_cursor_init(struct netring_cursor *cursor, struct netring_block *block)
 {
     struct netring_cursor fresh;
-    const int code = netring_block_cursor(block, &fresh, sizeof fresh);
+    int code = netring_block_cursor(block, &fresh, sizeof fresh);
 
+    if (code >= 0 && fresh.layout != NETRING_LAYOUT_TPACKET3)
+        code = NETRING_ENOTSUP;
     if (code < 0)
         memset(cursor, 0, sizeof *cursor);
     else
@@ -115,8 +122,8 @@ static inline int netring_cursor_init(struct netring_cursor *cursor, struct netr
     return code;
 }
 
-/* Moves on to the next packet of the block. Returns 1 with a packet, 0 at the end (and for ever
- * after), and 0 for a layout that this header does not know. */
+/* Moves on to the next packet of the block. Returns 1 with a packet, 0 at the end and from then
+ * on. */
 static inline int netring_cursor_next(struct netring_cursor *cursor)
 {
     const uintptr_t end = NETRING_INLINE_ADDRESS(cursor->end);
@@ -131,21 +138,24 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
         uint32_t step;
 
         if (NETRING_INLINE_ADDRESS(current) > end - NETRING_RECORD_SIZE)
-            break;
+            return 0;
         --left;
-        /* A next-offset must be a multiple of 8 and lead past this record; whether it stays in the
-         * block is seen above, at the next one. One that does not makes this record the last. */
         step = netring_record_u32(current, NETRING_RECORD_NEXT);
-        if (((step - (NETRING_RECORD_SIZE + 4)) & 0x80000007u) != 0)
-            left = 0;
         record = NETRING_INLINE_POINTER(NETRING_INLINE_ADDRESS(current) + step);
+        /* In one go: below 72, no multiple of 8, 2 GiB and more. Whether a good one stays in the
+         * block is seen above, at the next record. */
+        if (((step - 72) & 0x80000007u) != 0 && left != 0) {
+            if (step < NETRING_RECORD_SIZE)
+                return 0;
+            record = cursor->end;
+        }
         /* Only a filled record says where its packet is: others may hold old bytes. */
         if ((netring_record_u32(current, NETRING_RECORD_STATUS) & NETRING_RECORD_STATUS_USER) == 0)
             continue;
         if (NETRING_INLINE_ADDRESS(current) + netring_record_u16(current, NETRING_RECORD_MAC) +
                 netring_record_u32(current, NETRING_RECORD_CAPLEN) >
             end)
-            break;
+            return 0;
         cursor->record = current;
         cursor->next = record;
         cursor->left = left;
@@ -153,6 +163,13 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
     }
     cursor->left = 0;
     return 0;
+}
+
+/* After netring_cursor_next returned 0: whether a damaged record ended the walk and the rest of the
+ * block is lost. Where netring_block_read says NETRING_EIO; no kernel writes such a block. */
+static inline int netring_cursor_damaged(const struct netring_cursor *cursor)
+{
+    return cursor->left != 0;
 }
 
 /* The first byte of the packet (its link-layer header), caplen bytes long; writable until the
@@ -183,25 +200,18 @@ static inline uint64_t netring_cursor_time_ns(const struct netring_cursor *curso
            netring_record_u32(cursor->record, NETRING_RECORD_NSEC);
 }
 
-/* The VLAN tag that the kernel took out of the frame. Returns 1 and writes the tag (tci: priority,
- * DEI and VLAN id; tpid: 0x8100, 0x88a8) in host byte order, 0 and writes 0 where there is none. A
- * tag of 0 is a valid priority tag: go by the return value. The tpid is 0 where the kernel does not
- * tell it. Both pointers may be NULL. */
+/* The VLAN tag that the kernel took out of the frame: 1 and the tag (tci: priority, DEI and VLAN
+ * id; tpid: 0x8100, 0x88a8) in host byte order, or 0 and zeros. A tag of 0 is a valid priority tag:
+ * go by the return value. Both pointers may be NULL. */
 static inline int netring_cursor_vlan(const struct netring_cursor *cursor, uint16_t *tci,
                                       uint16_t *tpid)
 {
-    const uint32_t status = netring_record_u32(cursor->record, NETRING_RECORD_STATUS);
-    const int valid = (status & NETRING_PACKET_VLAN) != 0;
-
     if (tci != NETRING_INLINE_NULL)
-        *tci = valid ? NETRING_INLINE_CAST(
-                           uint16_t, netring_record_u32(cursor->record, NETRING_RECORD_VLAN_TCI))
-                     : NETRING_INLINE_CAST(uint16_t, 0);
+        *tci = NETRING_INLINE_CAST(uint16_t,
+                                   netring_record_u32(cursor->record, NETRING_RECORD_VLAN_TCI));
     if (tpid != NETRING_INLINE_NULL)
-        *tpid = (status & NETRING_PACKET_VLAN_TPID) != 0
-                    ? netring_record_u16(cursor->record, NETRING_RECORD_VLAN_TPID)
-                    : NETRING_INLINE_CAST(uint16_t, 0);
-    return valid;
+        *tpid = netring_record_u16(cursor->record, NETRING_RECORD_VLAN_TPID);
+    return (netring_record_u32(cursor->record, NETRING_RECORD_STATUS) & NETRING_PACKET_VLAN) != 0;
 }
 
 /* NETRING_DIRECTION_*: whom the packet was for, or that this machine sent it. */
@@ -238,15 +248,12 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
     uint32_t status = netring_record_u32(record, NETRING_RECORD_STATUS) &
                       NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET);
 
-    status |= NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION;
+    status |= NETRING_PACKET_NET_OFFSET | NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION;
     if (netring_record_u32(record, NETRING_RECORD_CAPLEN) <
         netring_record_u32(record, NETRING_RECORD_LEN))
         status |= NETRING_PACKET_TRUNCATED;
     if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
         status |= NETRING_PACKET_RXHASH;
-    if (netring_record_u16(record, NETRING_RECORD_NET) >=
-        netring_record_u16(record, NETRING_RECORD_MAC))
-        status |= NETRING_PACKET_NET_OFFSET;
     return status;
 }
 
@@ -257,7 +264,6 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
     const uint8_t *const record = cursor->record;
     const uint32_t kernel = netring_record_u32(record, NETRING_RECORD_STATUS);
     const uint16_t mac = netring_record_u16(record, NETRING_RECORD_MAC);
-    const uint16_t net = netring_record_u16(record, NETRING_RECORD_NET);
 
     out->data = cursor->record + mac;
     out->caplen = netring_cursor_caplen(cursor);
@@ -267,8 +273,8 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
     out->rxhash = netring_cursor_rxhash(cursor);
     netring_cursor_vlan(cursor, &out->vlan_tci, &out->vlan_tpid);
     out->protocol = netring_cursor_protocol(cursor);
-    out->net_offset = net >= mac ? NETRING_INLINE_CAST(uint16_t, net - mac)
-                                 : NETRING_INLINE_CAST(uint16_t, 0);
+    out->net_offset =
+        NETRING_INLINE_CAST(uint16_t, netring_record_u16(record, NETRING_RECORD_NET) - mac);
     out->ifindex = netring_cursor_ifindex(cursor);
     out->link_type = cursor->link_type;
     out->direction = netring_cursor_direction(cursor);

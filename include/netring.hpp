@@ -1,0 +1,563 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// netring.hpp: netring.h for C++11 and later. Header only; nothing to link but libnetring.
+//
+//     netring::capture capture("eth0");
+//     netring::block block;
+//     while (capture.next_block(block) != netring::wait::stopped)
+//         for (const netring::packet &packet : block)
+//             use(packet.data(), packet.caplen());
+//
+// What it adds to C: captures are closed and blocks released by their destructors, failures are
+// exceptions of type netring::error, and range-for walks a block. What it costs: nothing per
+// packet; the loop above is the inline walk of netring_inline.h, no call, no allocation.
+//
+// Objects are movable, not copyable. Units, validity and the threads that may call are those of the
+// functions of netring.h named beside each member. get() hands out the handle for whatever is not
+// wrapped here.
+#ifndef NETRING_HPP
+#define NETRING_HPP
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <iterator>
+#include <string>
+#include <utility>
+
+#include "netring.h"
+#include "netring_inline.h"
+
+#if defined(__cplusplus) && __cplusplus >= 202002L && defined(__has_include)
+#if __has_include(<span>)
+#include <span>
+#endif
+#endif
+
+namespace netring
+{
+
+// A failed call: the code, the kernel's reason, the step or field, and what to do about it.
+class error : public std::exception
+{
+  public:
+    explicit error(const struct netring_error &detail) noexcept : detail_(detail)
+    {
+        terminate_text();
+    }
+
+    // A code alone, with its standard text.
+    explicit error(int code, int os_errno = 0) noexcept
+    {
+        std::memset(&detail_, 0, sizeof detail_);
+        detail_.code = code;
+        detail_.os_errno = os_errno;
+        std::strncpy(detail_.message, netring_strerror(code), sizeof detail_.message - 1);
+    }
+
+    const char *what() const noexcept override
+    {
+        return detail_.message;
+    }
+    const char *message() const noexcept
+    {
+        return detail_.message;
+    }
+    const char *option() const noexcept
+    {
+        return detail_.option;
+    }
+    const char *name() const noexcept
+    {
+        return netring_err_name(detail_.code);
+    }
+    int code() const noexcept
+    {
+        return detail_.code;
+    } // NETRING_E...
+    int os_errno() const noexcept
+    {
+        return detail_.os_errno;
+    }
+
+  private:
+    void terminate_text() noexcept
+    {
+        detail_.option[sizeof detail_.option - 1] = '\0';
+        detail_.message[sizeof detail_.message - 1] = '\0';
+    }
+
+    struct netring_error detail_;
+};
+
+// A classic BPF program. A capture keeps its own copy: it may go once the capture is open.
+class filter
+{
+  public:
+    filter(const struct sock_filter *program, std::size_t count)
+    {
+        struct netring_error detail;
+        if (netring_filter_new(program, count, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+
+    // The text that tcpdump -ddd prints.
+    static filter ddd(const std::string &text)
+    {
+        struct netring_error detail;
+        struct netring_filter *handle = nullptr;
+        if (netring_filter_new_ddd(text.data(), text.size(), &handle, &detail) < 0)
+            throw error(detail);
+        return filter(handle);
+    }
+
+    filter(filter &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    filter &operator=(filter &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    filter(const filter &) = delete;
+    filter &operator=(const filter &) = delete;
+    ~filter()
+    {
+        static_cast<void>(netring_filter_free(handle_));
+    }
+
+    struct netring_filter *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    explicit filter(struct netring_filter *handle) noexcept : handle_(handle)
+    {
+    }
+
+    struct netring_filter *handle_ = nullptr;
+};
+
+// The fields of struct netring_capture_config, set to a profile's values; assign what differs:
+//
+//     netring::config config(NETRING_PROFILE_LOW_LATENCY);
+//     config.snap_length = 128;
+//     config.flags |= NETRING_CAPTURE_PROMISCUOUS;
+struct config : netring_capture_config {
+    explicit config(std::uint32_t profile = NETRING_PROFILE_DEFAULT)
+    {
+        netring_capture_config *const fields = this;
+        int code = netring_capture_config_init(fields, sizeof *fields);
+        if (code >= 0)
+            code = netring_capture_config_profile(fields, profile);
+        if (code < 0)
+            throw error(code);
+    }
+};
+
+// The VLAN tag that the kernel took out of a frame. A tag of 0 is a valid priority tag.
+struct vlan_tag {
+    std::uint16_t tci, tpid;
+    bool valid, dei;
+
+    explicit operator bool() const noexcept
+    {
+        return valid;
+    }
+    std::uint16_t id() const noexcept
+    {
+        return tci & 0xfff;
+    }
+    std::uint8_t priority() const noexcept
+    {
+        return static_cast<std::uint8_t>(tci >> 13);
+    }
+};
+
+// One packet of a block, looked at where the kernel put it. Refers to its block: gone with it.
+class packet
+{
+  public:
+    // caplen() bytes, the link-layer header first; writable.
+    std::uint8_t *data() const noexcept
+    {
+        return netring_cursor_data(&cursor_);
+    }
+    std::uint32_t caplen() const noexcept
+    {
+        return netring_cursor_caplen(&cursor_);
+    }
+    std::uint8_t *begin() const noexcept
+    {
+        return data();
+    }
+    std::uint8_t *end() const noexcept
+    {
+        return data() + caplen();
+    }
+#ifdef __cpp_lib_span
+    std::span<std::uint8_t> bytes() const noexcept
+    {
+        return {data(), caplen()};
+    }
+#endif
+    // Bytes on the wire; more than caplen() where it was cut.
+    std::uint32_t len() const noexcept
+    {
+        return netring_cursor_len(&cursor_);
+    }
+    bool truncated() const noexcept
+    {
+        return caplen() < len();
+    }
+
+    std::uint64_t time_ns() const noexcept
+    {
+        return netring_cursor_time_ns(&cursor_);
+    }
+    std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>
+    time() const noexcept
+    {
+        return std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>(
+            std::chrono::nanoseconds(static_cast<std::chrono::nanoseconds::rep>(time_ns())));
+    }
+
+    vlan_tag vlan() const noexcept
+    {
+        vlan_tag tag = {0, 0, false, false};
+        tag.valid = netring_cursor_vlan(&cursor_, &tag.tci, &tag.tpid) != 0;
+        tag.dei = (tag.tci & 0x1000) != 0;
+        return tag;
+    }
+    std::uint8_t direction() const noexcept
+    {
+        return netring_cursor_direction(&cursor_);
+    }
+    std::uint16_t protocol() const noexcept
+    {
+        return netring_cursor_protocol(&cursor_);
+    }
+    std::uint32_t ifindex() const noexcept
+    {
+        return netring_cursor_ifindex(&cursor_);
+    }
+    std::uint32_t rxhash() const noexcept
+    {
+        return netring_cursor_rxhash(&cursor_);
+    }
+    std::uint32_t status() const noexcept
+    {
+        return netring_cursor_status(&cursor_);
+    }
+
+    // All of it as C has it.
+    struct netring_packet fields() const noexcept
+    {
+        struct netring_packet all;
+        netring_cursor_packet(&cursor_, &all);
+        return all;
+    }
+
+  private:
+    friend class packet_iterator;
+
+    packet() noexcept
+    {
+        std::memset(&cursor_, 0, sizeof cursor_);
+    }
+
+    struct netring_cursor cursor_;
+};
+
+// Walks a block. A single-pass iterator: the packet that * gives is replaced by ++.
+class packet_iterator
+{
+  public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = packet;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const packet *;
+    using reference = const packet &;
+
+    packet_iterator() noexcept : more_(0)
+    {
+    } // the end
+
+    explicit packet_iterator(struct netring_block *block)
+    {
+        const int code = netring_cursor_init(&packet_.cursor_, block);
+        if (code < 0)
+            throw error(code);
+        step();
+    }
+
+    reference operator*() const noexcept
+    {
+        return packet_;
+    }
+    pointer operator->() const noexcept
+    {
+        return &packet_;
+    }
+    // NETRING_EIO where a damaged record ends the walk before the end of the block.
+    packet_iterator &operator++()
+    {
+        step();
+        return *this;
+    }
+    void operator++(int)
+    {
+        step();
+    }
+
+    friend bool operator==(const packet_iterator &a, const packet_iterator &b) noexcept
+    {
+        return a.more_ == b.more_; // only ever compared with the end
+    }
+    friend bool operator!=(const packet_iterator &a, const packet_iterator &b) noexcept
+    {
+        return a.more_ != b.more_;
+    }
+
+  private:
+    void step()
+    {
+        more_ = netring_cursor_next(&packet_.cursor_);
+        if (more_ == 0 && netring_cursor_damaged(&packet_.cursor_))
+            throw error(NETRING_EIO);
+    }
+
+    packet packet_;
+    std::intptr_t more_; // 0 or 1; as wide as what is before it
+};
+
+// Packets received together; back to the kernel when it goes. May outlive its capture, may be moved
+// to another thread.
+class block
+{
+  public:
+    block() noexcept = default;
+    // Takes the handle over.
+    explicit block(struct netring_block *handle) noexcept : handle_(handle)
+    {
+    }
+    block(block &&other) noexcept : handle_(other.detach())
+    {
+    }
+    block &operator=(block &&other) noexcept
+    {
+        if (this != &other) {
+            reset();
+            handle_ = other.detach();
+        }
+        return *this;
+    }
+    block(const block &) = delete;
+    block &operator=(const block &) = delete;
+    ~block()
+    {
+        reset();
+    }
+
+    explicit operator bool() const noexcept
+    {
+        return handle_ != nullptr;
+    }
+    struct netring_block *get() const noexcept
+    {
+        return handle_;
+    }
+
+    // netring_block_release
+    void reset() noexcept
+    {
+        static_cast<void>(netring_block_release(detach()));
+    }
+
+    // Gives the handle away: the caller releases it.
+    struct netring_block *detach() noexcept
+    {
+        struct netring_block *const handle = handle_;
+        handle_ = nullptr;
+        return handle;
+    }
+
+    // netring_block_retain: a further user, who releases it on its own. The packets go back to the
+    // kernel with the last one.
+    block share() const
+    {
+        check(netring_block_retain(handle_, 1));
+        return block(handle_);
+    }
+
+    struct netring_block_info info() const
+    {
+        struct netring_block_info out;
+        check(netring_block_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    // Each begin() starts at the first packet. An empty block object has none.
+    packet_iterator begin() const
+    {
+        return handle_ == nullptr ? packet_iterator() : packet_iterator(handle_);
+    }
+    packet_iterator end() const noexcept
+    {
+        return packet_iterator();
+    }
+
+  private:
+    static void check(int code)
+    {
+        if (code < 0)
+            throw error(code);
+    }
+
+    struct netring_block *handle_ = nullptr;
+};
+
+// How a wait ended.
+enum class wait {
+    block,   // there is a block
+    timeout, // there is none yet
+    stopped, // stop(), and everything received before it has been handed out
+    woken    // wakeup()
+};
+
+class capture
+{
+  public:
+    // netring_capture_open. "any" is every interface.
+    explicit capture(const std::string &interface)
+    {
+        open(interface.c_str(), nullptr);
+    }
+    capture(const std::string &interface, const struct netring_capture_config &config)
+    {
+        open(interface.c_str(), &config);
+    }
+    capture(capture &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    capture &operator=(capture &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    capture(const capture &) = delete;
+    capture &operator=(const capture &) = delete;
+    ~capture()
+    {
+        static_cast<void>(netring_capture_close(handle_));
+    }
+
+    // Releases what `out` holds, then waits: milliseconds, 0 not at all, -1 for ever. Throws on
+    // failures, such as NETRING_ENODEV when the interface is removed.
+    wait next_block(block &out, int timeout_ms = -1)
+    {
+        struct netring_block *handle = nullptr;
+
+        out.reset();
+        const int code = netring_capture_next_block(handle_, timeout_ms, &handle);
+        if (code > 0) {
+            out = block(handle);
+            return wait::block;
+        }
+        if (code == 0)
+            return wait::timeout;
+        if (code == NETRING_ESHUTDOWN)
+            return wait::stopped;
+        if (code == NETRING_EWAKEUP)
+            return wait::woken;
+        fail(code);
+        return wait::timeout; // not reached
+    }
+
+    int fd() const
+    {
+        return check(netring_capture_fd(handle_));
+    }
+    // Ends every wait, now and later. Also from a signal handler, as is wakeup().
+    void stop() const noexcept
+    {
+        static_cast<void>(netring_capture_stop(handle_));
+    }
+    void wakeup() const noexcept
+    {
+        static_cast<void>(netring_capture_wakeup(handle_));
+    }
+    void wakeup_clear() const
+    {
+        check(netring_capture_wakeup_clear(handle_));
+    }
+    void flush() const
+    {
+        check(netring_capture_flush(handle_));
+    }
+
+    struct netring_stats stats() const
+    {
+        struct netring_stats out;
+        check(netring_capture_stats(handle_, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_capture_info info() const
+    {
+        struct netring_capture_info out;
+        check(netring_capture_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_capture *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    void open(const char *interface, const struct netring_capture_config *config)
+    {
+        struct netring_error detail;
+        if (netring_capture_open(interface, config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+
+    int check(int code) const
+    {
+        if (code < 0)
+            fail(code);
+        return code;
+    }
+
+    // The story of the failure where the capture still knows it.
+    void fail(int code) const
+    {
+        struct netring_error detail;
+        if (netring_capture_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    struct netring_capture *handle_ = nullptr;
+};
+
+// The difference of two readings of one capture, for rates (netring_stats_since).
+inline struct netring_stats since(const struct netring_stats &now,
+                                  const struct netring_stats &before)
+{
+    struct netring_stats out;
+    const int code = netring_stats_since(&now, &before, &out, sizeof out);
+    if (code < 0)
+        throw error(code);
+    return out;
+}
+
+} // namespace netring
+
+#endif // NETRING_HPP
