@@ -33,7 +33,7 @@ NATIVE_LIBS := -lutil -lrt -lpthread -lm -ldl -lc
 
 EXAMPLES := $(patsubst c-examples/%.c,$(BUILD)/examples/%,$(wildcard c-examples/*.c))
 HEADERS := $(wildcard include/netring*.h include/netring*.hpp)
-EXAMPLE_CFLAGS := -std=gnu11 -Wall -Wextra -Wno-unused-parameter
+EXAMPLE_CFLAGS := -std=gnu11 -Wall -Wextra -pthread
 
 export CARGO CC PKG_CONFIG
 # cargo has its own idea of jobs (CARGO_BUILD_JOBS); make's would only confuse it.
@@ -41,7 +41,7 @@ CARGO_RUN := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(CARGO)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib examples hooks run check bench header header-check fmt abi-baseline \
+.PHONY: all lib examples hooks run check bench header header-check fmt symbols abi-baseline \
 	install uninstall dist clean help toolchain FORCE
 
 all: lib examples
@@ -54,6 +54,7 @@ help:
 	@echo 'make check          all tests; SUITES="abi c-*" for some, tests/run.sh -l lists them'
 	@echo 'make bench          the benchmarks'
 	@echo 'make header         write include/netring.h from the Rust sources'
+	@echo 'make symbols        header, then netring.map and tests/abi/exports.txt from it'
 	@echo 'make fmt            format the Rust and C sources'
 	@echo 'make abi-baseline   write tests/abi/netring-0.1.abi (for a release)'
 	@echo 'make install        DESTDIR PREFIX LIBDIR INCLUDEDIR STRIP: what `make` has built'
@@ -148,6 +149,13 @@ fmt:
 	cd tools/header && cargo fmt
 	find c-examples include tests benches -name '*.c' -o -name '*.h' -o -name '*.hpp' -o -name '*.cpp' \
 		2>/dev/null | grep -v -e include/netring.h -e tests/abi/frozen/ | xargs -r clang-format -i
+
+# Before a release: the functions of the header become those of the map, the library and the list.
+symbols: header
+	@tests/abi/symbols.sh --map
+	@$(MAKE) --no-print-directory lib
+	@tests/abi/symbols.sh --write
+	@tests/abi/symbols.sh
 
 abi-baseline: lib
 	@tests/abi/abidiff.sh --baseline

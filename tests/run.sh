@@ -26,6 +26,10 @@ skips=() failures=()
 export CARGO_TARGET_DIR=$PWD/build/cargo
 export PATH=$PATH:/usr/sbin:/sbin
 
+# timeout has a process group of its own: Ctrl-C has to be passed on.
+running=
+trap '[ -z "$running" ] || kill "$running"; exit 130' INT TERM
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
 wanted() {
@@ -49,8 +53,11 @@ suite() {
     fi
     log=$logs/$name.log
     start=$SECONDS
-    timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null
+    timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null &
+    running=$!
+    wait $running
     rc=$?
+    running=
     seconds=$((SECONDS - start))
 
     # TAP, and cargo's summary lines.
@@ -110,7 +117,7 @@ reasons() {
     local name=$1 rc=$2 log=$3 line
     while IFS= read -r line; do
         skips+=("$name: $line")
-    done < <(sed -n -e 's/^ok[ 0-9]*-* *\(.*\)# *[Ss][Kk][Ii][Pp] */\1/p' \
+    done < <(sed -n -e 's/^ok[ 0-9]*-* *\(.*[^ ]\) *# *[Ss][Kk][Ii][Pp] */\1: /p' \
         -e 's/^test \(.*\) \.\.\. ignored,* */\1: ignored: /p' "$log" | sed 's/  */ /g' | head -n 20)
     if [ "$rc" -eq 77 ]; then
         line=$(grep -v '^$' "$log" | tail -n 1 | sed -e 's/^1\.\.0 *//' -e 's/^# *//' -e 's/^SKIP:* *//I')
@@ -164,7 +171,16 @@ export -f has fmt clippy rustdoc rust scripts manpages
 in_bash() { suite "$1" "$2" bash -c "$3"; }
 
 build() { make --no-print-directory -j"$jobs" lib hooks; }
-examples() { make --no-print-directory -k -j"$jobs" examples; }
+examples() {
+    local cc file rc=0
+    for cc in gcc clang; do
+        has $cc || continue
+        for file in c-examples/*.c; do
+            $cc -std=gnu11 -Wall -Wextra -Werror -Iinclude -fsyntax-only "$file" || rc=1
+        done
+    done
+    make --no-print-directory -k -j"$jobs" examples && [ $rc -eq 0 ]
+}
 export -f build examples
 export jobs
 built=1

@@ -2,7 +2,10 @@
 # Four lists are one: the functions of the header, the map, what the library exports (each with its
 # version), and tests/abi/exports.txt.
 #   symbols.sh             compare
-#   symbols.sh --write     write exports.txt from the library (then look at the diff)
+#   symbols.sh --map       write the functions of the header that no earlier release had into the last
+#                          node of netring.map (before its release only)
+#   symbols.sh --write     write exports.txt from the library
+# `make symbols` does both; look at the diff.
 cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C
 so=build/lib/libnetring.so
@@ -11,17 +14,26 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rc=0
 
-[ -e $so ] || { echo "$so is not there: run make"; exit 1; }
+# Prototypes are what is left of the header once it is preprocessed; a callback's name is followed
+# by ")", a function's by "(".
+functions() { ${CC:-cc} -E -P "$1" | grep -o 'netring_[a-z0-9_]*(' | tr -d '(' | sort -u; }
+mapped() { sed -e 's/\/\*.*\*\///' "$1" | grep -o '^ *netring_[a-z0-9_]*;' | tr -d ' ;' | sort; }
 exports() { nm -D --defined-only --with-symbol-versions "$1" | awk '$2 != "A" { print $3 }' | sort; }
+
+if [ "${1-}" = --map ]; then
+    # Everything up to "global:" of the last node stays, and so does what follows its list.
+    last=$(grep -n '^    global:' netring.map | tail -n 1 | cut -d: -f1)
+    head -n "$last" netring.map >"$work/map"
+    functions include/netring.h | comm -23 - <(mapped "$work/map") | sed 's/.*/        &;/' >>"$work/map"
+    tail -n +"$last" netring.map | sed -n '/^    local:/,$p' >>"$work/map"
+    cmp -s "$work/map" netring.map || cp "$work/map" netring.map
+    exit
+fi
+[ -e $so ] || { echo "$so is not there: run make"; exit 1; }
 if [ "${1-}" = --write ]; then
     exports $so >$list
     exit
 fi
-
-# Prototypes are what is left of the header once it is preprocessed; a callback's name is followed
-# by ")", a function's by "(".
-functions() { ${CC:-cc} -E -P "$1" | grep -o 'netring_[a-z0-9_]*(' | tr -d '(' | sort; }
-mapped() { sed -e 's/\/\*.*\*\///' "$1" | grep -o '^ *netring_[a-z0-9_]*;' | tr -d ' ;' | sort; }
 
 same() { # WHAT FILE FILE
     if diff -u "$2" "$3" >"$work/diff"; then
