@@ -55,18 +55,16 @@ extern "C" {
 /* Where things are in a record of NETRING_LAYOUT_TPACKET3: the kernel's struct tpacket3_hdr (48
  * bytes) and the struct sockaddr_ll that follows it. Part of the kernel's ABI; in the byte order of
  * the machine, but for the protocol. The packet starts MAC bytes after the start of the record. */
-#define NETRING_RECORD_NEXT 0    /* u32: bytes to the next record; 0 in the last one */
-#define NETRING_RECORD_SEC 4     /* u32 */
-#define NETRING_RECORD_NSEC 8    /* u32 */
-#define NETRING_RECORD_CAPLEN 12 /* u32 */
-#define NETRING_RECORD_LEN 16    /* u32 */
-#define NETRING_RECORD_STATUS                                                                      \
-    20                           /* u32: NETRING_RECORD_STATUS_* and NETRING_PACKET_* below 0x200  \
-                                  */
-#define NETRING_RECORD_MAC 24    /* u16: offset of the packet */
-#define NETRING_RECORD_NET 26    /* u16: offset of the network header */
-#define NETRING_RECORD_RXHASH 28 /* u32 */
-#define NETRING_RECORD_VLAN_TCI 32  /* u32, 16 bits used */
+#define NETRING_RECORD_NEXT 0      /* u32: bytes to the next record; 0 in the last one */
+#define NETRING_RECORD_SEC 4       /* u32 */
+#define NETRING_RECORD_NSEC 8      /* u32 */
+#define NETRING_RECORD_CAPLEN 12   /* u32 */
+#define NETRING_RECORD_LEN 16      /* u32 */
+#define NETRING_RECORD_STATUS 20   /* u32: NETRING_RECORD_STATUS_*, the kernel's NETRING_PACKET_* */
+#define NETRING_RECORD_MAC 24      /* u16: offset of the packet */
+#define NETRING_RECORD_NET 26      /* u16: offset of the network header */
+#define NETRING_RECORD_RXHASH 28   /* u32 */
+#define NETRING_RECORD_VLAN_TCI 32 /* u32, 16 bits used */
 #define NETRING_RECORD_VLAN_TPID 36 /* u16 */
 #define NETRING_RECORD_PROTOCOL 50  /* u16, big-endian */
 #define NETRING_RECORD_IFINDEX 52   /* u32 */
@@ -234,11 +232,45 @@ static inline uint32_t netring_cursor_ifindex(const struct netring_cursor *curso
     return netring_record_u32(cursor->record, NETRING_RECORD_IFINDEX);
 }
 
-/* The flow hash; 0 where the capture was opened without NETRING_CAPTURE_RXHASH or the packet has
- * none. */
+/* The kernel's flow hash; 0 where the capture was opened without NETRING_CAPTURE_RXHASH. */
 static inline uint32_t netring_cursor_rxhash(const struct netring_cursor *cursor)
 {
-    return netring_record_u32(cursor->record, NETRING_RECORD_RXHASH);
+    return cursor->rxhash != 0 ? netring_record_u32(cursor->record, NETRING_RECORD_RXHASH) : 0;
+}
+
+/* LINKTYPE_ number of the bytes at netring_cursor_data (1: Ethernet), or NETRING_LINKTYPE_UNKNOWN.
+ */
+static inline uint16_t netring_cursor_link_type(const struct netring_cursor *cursor)
+{
+    if (cursor->link_type != NETRING_LINKTYPE_UNKNOWN)
+        return cursor->link_type;
+    /* A capture of every interface: by the ARPHRD_ number (linux/if_arp.h) of this one. */
+    switch (netring_record_u16(cursor->record, NETRING_RECORD_HATYPE)) {
+    case 1:   /* Ethernet */
+    case 772: /* loopback */
+        return NETRING_LINKTYPE_ETHERNET;
+    case 512:   /* PPP */
+    case 519:   /* raw IP */
+    case 768:   /* IP over IP */
+    case 769:   /* IPv6 over IP */
+    case 776:   /* sit */
+    case 778:   /* GRE */
+    case 823:   /* GRE over IPv6 */
+    case 65534: /* none: tun */
+        return NETRING_LINKTYPE_RAW;
+    case 280:
+        return 227; /* CAN */
+    case 801:
+        return 105; /* 802.11 */
+    case 802:
+        return 119; /* 802.11 with Prism header */
+    case 803:
+        return 127; /* 802.11 with radiotap */
+    case 824:
+        return 253; /* netlink */
+    default:
+        return NETRING_LINKTYPE_UNKNOWN;
+    }
 }
 
 /* NETRING_PACKET_* bits, those of netring_packet.status. */
@@ -252,7 +284,7 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
     if (netring_record_u32(record, NETRING_RECORD_CAPLEN) <
         netring_record_u32(record, NETRING_RECORD_LEN))
         status |= NETRING_PACKET_TRUNCATED;
-    if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
+    if (cursor->rxhash != 0)
         status |= NETRING_PACKET_RXHASH;
     return status;
 }
@@ -276,7 +308,7 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
     out->net_offset =
         NETRING_INLINE_CAST(uint16_t, netring_record_u16(record, NETRING_RECORD_NET) - mac);
     out->ifindex = netring_cursor_ifindex(cursor);
-    out->link_type = cursor->link_type;
+    out->link_type = netring_cursor_link_type(cursor);
     out->direction = netring_cursor_direction(cursor);
     out->clock = (kernel & NETRING_RECORD_STATUS_TS_RAW_HARDWARE) != 0 ? NETRING_CLOCK_RAW_HARDWARE
                  : (kernel & NETRING_RECORD_STATUS_TS_SOFTWARE) != 0   ? NETRING_CLOCK_SOFTWARE

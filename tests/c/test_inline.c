@@ -20,6 +20,7 @@ struct netring_block {
     size_t length;
     uint32_t first, count, layout;
     int code;
+    uint16_t link_type, rxhash;
 };
 
 int netring_block_cursor(struct netring_block *block, struct netring_cursor *out, size_t size)
@@ -34,8 +35,8 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
     out->record = NULL;
     out->end = block->base + block->length;
     out->left = block->count;
-    out->link_type = 1;
-    out->reserved = 0;
+    out->link_type = block->link_type;
+    out->rxhash = block->rxhash;
     return 0;
 }
 
@@ -69,7 +70,7 @@ enum { CAPLEN = 60, STEP = (MAC + CAPLEN + 7) / 8 * 8 };
 /* `count` packets of CAPLEN bytes, numbered in their first byte; the block ends with the last. */
 static struct netring_block make(uint32_t count)
 {
-    struct netring_block b = {NULL, 0, FIRST, count, NETRING_LAYOUT_TPACKET3, 0};
+    struct netring_block b = {NULL, 0, FIRST, count, NETRING_LAYOUT_TPACKET3, 0, 1, 1};
 
     b.length = FIRST + (size_t)STEP * (count - 1) + MAC + CAPLEN;
     b.base = malloc(b.length);
@@ -243,8 +244,8 @@ static void test_fields(void)
     ok(netring_cursor_next(&c) == 1, "the first");
     ok(netring_cursor_vlan(&c, &tci, &tpid) == 0 && tci == 0 && tpid == 0, "no tag");
     ok(netring_cursor_rxhash(&c) == 0 &&
-           netring_cursor_status(&c) ==
-               (NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION | NETRING_PACKET_NET_OFFSET),
+           netring_cursor_status(&c) == (NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION |
+                                         NETRING_PACKET_NET_OFFSET | NETRING_PACKET_RXHASH),
        "status of a plain packet");
     netring_cursor_packet(&c, &p);
     ok(p.clock == NETRING_CLOCK_COPY && p.direction == NETRING_DIRECTION_HOST, "plain clock");
@@ -297,6 +298,40 @@ static void test_fields(void)
     free(b.base);
 }
 
+static void test_common(void)
+{
+    static const struct {
+        uint16_t hatype, link_type;
+    } types[] = {{1, NETRING_LINKTYPE_ETHERNET},
+                 {772, NETRING_LINKTYPE_ETHERNET},
+                 {65534, NETRING_LINKTYPE_RAW},
+                 {803, 127},
+                 {4711, NETRING_LINKTYPE_UNKNOWN}};
+    struct netring_block b = make(1);
+    struct netring_cursor c;
+    struct netring_packet p;
+
+    put32(at(&b, 0) + NETRING_RECORD_RXHASH, 5);
+    b.rxhash = 0;
+    b.link_type = 127;
+    netring_cursor_init(&c, &b);
+    netring_cursor_next(&c);
+    netring_cursor_packet(&c, &p);
+    ok(p.rxhash == 0 && (p.status & NETRING_PACKET_RXHASH) == 0 && netring_cursor_rxhash(&c) == 0,
+       "a hash that was not asked for");
+    is_int(p.link_type, 127, "the link type of the capture");
+    b.link_type = NETRING_LINKTYPE_UNKNOWN;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        put16(at(&b, 0) + NETRING_RECORD_HATYPE, types[i].hatype);
+        netring_cursor_init(&c, &b);
+        netring_cursor_next(&c);
+        netring_cursor_packet(&c, &p);
+        is_int(p.link_type, types[i].link_type, "the link type of hardware type %d",
+               types[i].hatype);
+    }
+    free(b.base);
+}
+
 int main(void)
 {
     tap_begin(30);
@@ -304,5 +339,6 @@ int main(void)
     test_skipped();
     test_hostile();
     test_fields();
+    test_common();
     return tap_end();
 }

@@ -1,0 +1,141 @@
+// A capture over veth from C++, and the errors it gets. Arguments: interface, address that is reached
+// through it, or "denied" where capturing is not allowed.
+#include <arpa/inet.h>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <sys/socket.h>
+#include <thread>
+#include <type_traits>
+#include <unistd.h>
+#include <utility>
+
+#include <netring.hpp>
+
+static int failures;
+
+static void check(bool pass, const std::string &what)
+{
+    std::printf("%s - %s\n", pass ? "ok" : "not ok", what.c_str());
+    failures += pass ? 0 : 1;
+}
+
+static_assert(!std::is_copy_constructible<netring::block>::value, "a block has one owner");
+static_assert(!std::is_copy_constructible<netring::capture>::value, "a capture has one owner");
+static_assert(std::is_nothrow_move_constructible<netring::block>::value, "moving is free");
+static_assert(sizeof(netring::block) == sizeof(void *), "nothing but the handle");
+
+template <class Call> static void fails(int code, const std::string &text, Call call)
+{
+    try {
+        call();
+        check(false, text + ": no error");
+    } catch (const netring::error &e) {
+        std::printf("# %s, errno %d, %s: %s\n", e.name(), e.os_errno(), e.option(), e.what());
+        check(e.code() == code && std::strstr(e.what(), text.c_str()) != nullptr,
+              std::string(e.name()) + " about " + text);
+    }
+}
+
+static void send_datagrams(const char *address, int count)
+{
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in to = {};
+
+    to.sin_family = AF_INET;
+    to.sin_port = htons(9);
+    inet_pton(AF_INET, address, &to.sin_addr);
+    for (int i = 0; i < count; i++) {
+        const std::string text = "netring " + std::to_string(i);
+        const void *const where = &to;
+        if (sendto(fd, text.data(), text.size(), 0, static_cast<const struct sockaddr *>(where),
+                   sizeof to) < 0)
+            std::perror("sendto");
+    }
+    close(fd);
+}
+
+// The payload of a UDP datagram to port 9, "" of anything else.
+static std::string payload(const netring::packet &p)
+{
+    const std::uint8_t *d = p.data();
+    if (p.protocol() != 0x0800 || p.caplen() < 42 || d[23] != 17 || d[36] != 0 || d[37] != 9)
+        return std::string();
+    return std::string(p.begin() + 42, p.end());
+}
+
+static void receive(const char *interface, const char *address)
+{
+    const int count = 500;
+    int seen = 0, packets = 0;
+    bool in_order = true, same = true;
+    netring::config config(NETRING_PROFILE_LOW_MEMORY);
+    config.snap_length = 50;
+    netring::capture capture(interface, config);
+    netring::block block, kept;
+
+    check(capture.next_block(block, 0) == netring::wait::timeout && !block, "nothing yet");
+    send_datagrams(address, count);
+    std::thread([&capture] { capture.stop(); }).join();
+    netring::wait how;
+    while ((how = capture.next_block(block)) == netring::wait::block) {
+        for (const netring::packet &p : block) {
+            const std::string text = payload(p);
+            const struct netring_packet fields = p.fields();
+            packets++;
+            same = same && fields.data == p.data() && fields.caplen == p.caplen() &&
+                   fields.len == p.len() && fields.time_ns == p.time_ns() &&
+                   fields.status == p.status() && p.caplen() <= 50;
+            if (text.empty())
+                continue;
+            in_order = in_order && text == ("netring " + std::to_string(seen)).substr(0, 8);
+            in_order = in_order && p.direction() == NETRING_DIRECTION_HOST && p.truncated() && !p.vlan();
+            seen++;
+        }
+        kept = block.share();
+    }
+    check(how == netring::wait::stopped, "stopped from another thread");
+    check(seen == count, std::to_string(seen) + " of " + std::to_string(count) + " datagrams");
+    check(in_order, "as they were sent, cut at 50 bytes");
+    check(same, "accessors agree with the whole packet");
+    const struct netring_stats stats = capture.stats();
+    check(stats.delivered == static_cast<std::uint64_t>(packets) && stats.dropped == 0,
+          "the counters say the same");
+    check(capture.info().snap_length == 50 && capture.fd() >= 0, "info and fd");
+
+    // A block outlives its capture; a capture can be moved.
+    netring::capture other(std::move(capture));
+    const struct netring_block_info info = kept.info();
+    {
+        netring::capture gone(std::move(other));
+    }
+    unsigned again = 0;
+    for (const netring::packet &p : kept)
+        again += p.caplen() > 0;
+    check(again == info.count, "a kept block stays readable after the capture is closed");
+    struct netring_block *const handle = kept.get();
+    kept.reset();
+    check(!kept && kept.begin() == kept.end(), "a block given back is empty");
+    fails(NETRING_EBADF, "", [handle] { netring::packet_iterator begin(handle); });
+    fails(NETRING_EBADF, "", [&other] { other.flush(); });
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
+        fails(NETRING_EPERM, "CAP_NET_RAW", [] { netring::capture c("lo"); });
+        return failures != 0;
+    }
+    if (argc != 3)
+        return 2;
+    fails(NETRING_ENODEV, "nosuch0", [] { netring::capture c("nosuch0"); });
+    fails(NETRING_EINVAL, "block_count", [] {
+        netring::config config;
+        config.block_count = 70000;
+        netring::capture c("lo", config);
+    });
+    fails(NETRING_EFILTER, "", [] { netring::filter::ddd("1\n255 0 0 0\n"); });
+    fails(NETRING_EINVAL, "", [] { netring::config config(999); });
+    receive(argv[1], argv[2]);
+    return failures != 0;
+}

@@ -1,0 +1,3 @@
+module netring.test/ffi
+
+go 1.19

@@ -1,0 +1,139 @@
+// A capture over veth from Go, and the errors it gets. Arguments: interface, address that is reached
+// through it, or "denied" where capturing is not allowed.
+package main
+
+/*
+#cgo pkg-config: netring
+#include <netring.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+const datagrams, batch = 500, 64
+
+var failed = false
+
+func check(pass bool, format string, args ...any) {
+	word := "ok"
+	if !pass {
+		word, failed = "not ok", true
+	}
+	fmt.Printf(word+" - "+format+"\n", args...)
+}
+
+// open returns the code, the text, and what cgo makes of errno.
+func open(name string, config *C.struct_netring_capture_config) (*C.struct_netring_capture, C.int, string, error) {
+	var capture *C.struct_netring_capture
+	var detail C.struct_netring_error
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	rc, errno := C.netring_capture_open(cname, config, &capture, &detail)
+	return capture, rc, C.GoString(&detail.message[0]), errno
+}
+
+func receive(name, address string) {
+	capture, rc, text, errno := open(name, nil)
+	if rc < 0 {
+		check(false, "open: %s", text)
+		return
+	}
+	check(errno == nil, "success leaves errno alone (%v)", errno)
+	conn, err := net.Dial("udp4", address+":9")
+	check(err == nil, "a socket to send with (%v)", err)
+	for i := 0; i < datagrams; i++ {
+		fmt.Fprintf(conn, "netring %d", i)
+	}
+	go C.netring_capture_stop(capture) // from whatever thread
+
+	// In C's memory: a Go array would be searched for pointers at each call.
+	packets := (*[batch]C.struct_netring_packet)(C.calloc(batch, C.sizeof_struct_netring_packet))
+	defer C.free(unsafe.Pointer(packets))
+	seen := 0
+	for {
+		var block *C.struct_netring_block
+		if rc = C.netring_capture_next_block(capture, -1, &block); rc < 0 {
+			break
+		}
+		for {
+			n := C.netring_block_read(block, &packets[0], C.sizeof_struct_netring_packet, batch)
+			if n <= 0 {
+				break
+			}
+			for _, p := range packets[:n] {
+				data := unsafe.Slice((*byte)(p.data), p.caplen)
+				if p.protocol == 0x0800 && len(data) > 42 && data[36] == 0 && data[37] == 9 &&
+					string(data[42:]) == fmt.Sprintf("netring %d", seen) {
+					seen++
+				}
+			}
+		}
+		C.netring_block_release(block)
+	}
+	check(rc == C.NETRING_ESHUTDOWN, "ended by stop: %s", C.GoString(C.netring_err_name(rc)))
+	check(seen == datagrams, "%d of %d datagrams, in order", seen, datagrams)
+	var stats C.struct_netring_stats
+	rc = C.netring_capture_stats(capture, &stats, C.sizeof_struct_netring_stats)
+	check(rc == 0 && stats.delivered >= datagrams && stats.dropped == 0, "counters: %d delivered", stats.delivered)
+	check(C.netring_capture_close(capture) == 0, "close")
+	rc, errno = C.netring_capture_flush(capture)
+	check(rc == C.NETRING_EBADF && errno == syscall.EBADF, "a closed capture: %d, %v", rc, errno)
+}
+
+// Goroutines change threads between calls: each must get its own text.
+func goroutines() {
+	var wait sync.WaitGroup
+	var mutex sync.Mutex
+	wrong := 0
+	for g := 0; g < 16; g++ {
+		wait.Add(1)
+		go func(name string) {
+			defer wait.Done()
+			for i := 0; i < 1000; i++ {
+				_, rc, text, errno := open(name, nil)
+				if i%8 == 0 {
+					runtime.Gosched()
+				}
+				if rc != C.NETRING_ENODEV || errno != syscall.ENODEV || !strings.Contains(text, name) {
+					mutex.Lock()
+					wrong++
+					mutex.Unlock()
+				}
+			}
+		}(fmt.Sprintf("nosuch%02d", g))
+	}
+	wait.Wait()
+	check(wrong == 0, "16 goroutines, 16000 failures, %d with another one's text", wrong)
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "denied" {
+		_, rc, text, errno := open("lo", nil)
+		check(rc == C.NETRING_EPERM && errno == syscall.EPERM, "%v: %s", errno, text)
+	} else {
+		_, rc, text, errno := open("nosuch0", nil)
+		check(rc == C.NETRING_ENODEV && errno == syscall.ENODEV, "%v: %s", errno, text)
+		var config C.struct_netring_capture_config
+		_, rc, text, errno = open("lo", &config)
+		check(rc == C.NETRING_EINVAL && errno == syscall.EINVAL, "never initialised: %s", text)
+		C.netring_capture_config_init(&config, C.sizeof_struct_netring_capture_config)
+		config.block_count = 70000
+		_, rc, text, _ = open("lo", &config)
+		check(rc == C.NETRING_EINVAL && strings.Contains(text, "block_count"), "%s", text)
+		goroutines()
+		receive(os.Args[1], os.Args[2])
+	}
+	if failed {
+		os.Exit(1)
+	}
+}

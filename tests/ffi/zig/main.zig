@@ -1,0 +1,99 @@
+//! A capture over veth from Zig, and the errors it gets. Arguments: interface, address that is
+//! reached through it, or "denied" where capturing is not allowed.
+//!
+//! The inline walk is used as it is: Zig translates netring_inline.h.
+const c = @cImport({
+    @cInclude("arpa/inet.h");
+    @cInclude("netinet/in.h");
+    @cInclude("stdio.h");
+    @cInclude("string.h");
+    @cInclude("sys/socket.h");
+    @cInclude("unistd.h");
+    @cInclude("netring.h");
+    @cInclude("netring_inline.h");
+});
+
+const datagrams = 500;
+var failures: u32 = 0;
+
+fn check(pass: bool, what: [*:0]const u8) void {
+    _ = c.printf("%s - %s\n", @as([*:0]const u8, if (pass) "ok" else "not ok"), what);
+    if (!pass) failures += 1;
+}
+
+/// Opening fails with this code, and the message mentions this.
+fn refused(name: [*:0]const u8, config: ?*const c.struct_netring_capture_config, code: c_int, part: [*:0]const u8) void {
+    var capture: ?*c.struct_netring_capture = null;
+    var detail: c.struct_netring_error = undefined;
+    const rc = c.netring_capture_open(name, config, &capture, &detail);
+    _ = c.printf("# %s, %s: %s\n", c.netring_err_name(rc), &detail.option, &detail.message);
+    check(rc == code and detail.code == code and c.strstr(&detail.message, part) != null, part);
+}
+
+fn send(address: [*:0]const u8) void {
+    const fd = c.socket(c.AF_INET, c.SOCK_DGRAM, 0);
+    defer _ = c.close(fd);
+    var to: c.struct_sockaddr_in = undefined;
+    _ = c.memset(&to, 0, @sizeOf(c.struct_sockaddr_in));
+    to.sin_family = c.AF_INET;
+    to.sin_port = 9 << 8; // network byte order
+    if (@import("builtin").cpu.arch.endian() == .big) to.sin_port = 9;
+    _ = c.inet_pton(c.AF_INET, address, &to.sin_addr);
+    check(c.connect(fd, @ptrCast(&to), @sizeOf(c.struct_sockaddr_in)) == 0, "connect");
+    var i: u16 = 0;
+    while (i < datagrams) : (i += 1) {
+        var text = [_]u8{ 'n', 'r', @truncate(i >> 8), @truncate(i) };
+        _ = c.send(fd, &text, text.len, 0);
+    }
+}
+
+fn receive(name: [*:0]const u8, address: [*:0]const u8) void {
+    var capture: ?*c.struct_netring_capture = null;
+    var detail: c.struct_netring_error = undefined;
+    if (c.netring_capture_open(name, null, &capture, &detail) < 0)
+        return check(false, @ptrCast(&detail.message));
+    send(address);
+    _ = c.netring_capture_stop(capture);
+
+    var seen: u32 = 0;
+    var walked: u64 = 0;
+    var block: ?*c.struct_netring_block = null;
+    var rc = c.netring_capture_next_block(capture, -1, &block);
+    while (rc >= 0) : (rc = c.netring_capture_next_block(capture, -1, &block)) {
+        if (rc == 0) continue;
+        var cursor: c.struct_netring_cursor = undefined;
+        _ = c.netring_cursor_init(&cursor, block);
+        while (c.netring_cursor_next(&cursor) == 1) {
+            const data = c.netring_cursor_data(&cursor)[0..c.netring_cursor_caplen(&cursor)];
+            var packet: c.struct_netring_packet = undefined;
+            c.netring_cursor_packet(&cursor, &packet);
+            if (packet.data != data.ptr or packet.caplen != data.len) failures += 1;
+            walked += 1;
+            if (packet.protocol == 0x0800 and data.len == 46 and data[37] == 9 and
+                data[44] == seen >> 8 and data[45] == seen & 0xff) seen += 1;
+        }
+        _ = c.netring_block_release(block);
+    }
+    check(rc == c.NETRING_ESHUTDOWN, "ended by stop");
+    check(seen == datagrams, "500 datagrams, in order");
+    var stats: c.struct_netring_stats = undefined;
+    rc = c.netring_capture_stats(capture, &stats, @sizeOf(c.struct_netring_stats));
+    check(rc == 0 and stats.delivered == walked and stats.dropped == 0, "the counters say the same");
+    check(c.netring_capture_close(capture) == 0, "close");
+    check(c.netring_capture_flush(capture) == c.NETRING_EBADF, "a closed capture is refused");
+}
+
+pub export fn main(argc: c_int, argv: [*][*:0]const u8) c_int {
+    if (argc == 2 and c.strcmp(argv[1], "denied") == 0) {
+        refused("lo", null, c.NETRING_EPERM, "CAP_NET_RAW");
+    } else {
+        refused("nosuch0", null, c.NETRING_ENODEV, "nosuch0");
+        var config: c.struct_netring_capture_config = undefined;
+        _ = c.netring_capture_config_init(&config, @sizeOf(c.struct_netring_capture_config));
+        config.block_count = 70000;
+        refused("lo", &config, c.NETRING_EINVAL, "block_count");
+        receive(argv[1], argv[2]);
+    }
+    _ = c.fflush(null);
+    return @intFromBool(failures != 0);
+}
