@@ -174,20 +174,51 @@ static void print_addresses(int family, const uint8_t *source, const uint8_t *de
     print_address(family, destination, ports == NULL ? NULL : ports + 2);
 }
 
+struct name {
+    unsigned number;
+    const char *text;
+};
+
+/* NULL: none of these. */
+static const char *name_of(const struct name *names, size_t count, unsigned number)
+{
+    for (size_t i = 0; i < count; i++)
+        if (names[i].number == number)
+            return names[i].text;
+    return NULL;
+}
+
+#define NAME_OF(names, number) name_of(names, sizeof(names) / sizeof *(names), number)
+
+static void print_ip_protocol(unsigned protocol)
+{
+    static const struct name names[] = {
+        {1, "ICMP"},         {2, "IGMP"},  {4, "IPv4 inside"}, {6, "TCP"},    {17, "UDP"},
+        {41, "IPv6 inside"}, {47, "GRE"},  {50, "ESP"},        {51, "AH"},    {58, "ICMPv6"},
+        {88, "EIGRP"},       {89, "OSPF"}, {103, "PIM"},       {112, "VRRP"}, {132, "SCTP"}};
+    const char *name = NAME_OF(names, protocol);
+
+    if (name != NULL)
+        printf("%s", name);
+    else
+        printf("IP protocol %u", protocol);
+}
+
 static void print_icmp(const struct bytes *b)
 {
-    static const char *const names[] = {[0] = "echo reply",
-                                        [3] = "unreachable",
-                                        [5] = "redirect",
-                                        [8] = "echo request",
-                                        [11] = "time exceeded"};
+    static const struct name names[] = {{0, "echo reply"},
+                                        {3, "unreachable"},
+                                        {5, "redirect"},
+                                        {8, "echo request"},
+                                        {11, "time exceeded"}};
     if (b->left < 8) {
         printf("ICMP, cut");
         return;
     }
     const unsigned type = b->at[0];
-    if (type < sizeof names / sizeof *names && names[type] != NULL)
-        printf("ICMP %s", names[type]);
+    const char *name = NAME_OF(names, type);
+    if (name != NULL)
+        printf("ICMP %s", name);
     else
         printf("ICMP type %u", type);
     if (type == 0 || type == 8)
@@ -198,31 +229,25 @@ static void print_icmp(const struct bytes *b)
 
 static void print_icmp6(const struct bytes *b)
 {
-    static const struct {
-        uint8_t type;
-        const char *name;
-    } names[] = {{1, "unreachable"},
-                 {2, "packet too big"},
-                 {3, "time exceeded"},
-                 {128, "echo request"},
-                 {129, "echo reply"},
-                 {130, "listener query"},
-                 {131, "listener report"},
-                 {133, "router solicitation"},
-                 {134, "router advertisement"},
-                 {135, "neighbour solicitation"},
-                 {136, "neighbour advertisement"},
-                 {143, "listener report v2"}};
+    static const struct name names[] = {{1, "unreachable"},
+                                        {2, "packet too big"},
+                                        {3, "time exceeded"},
+                                        {128, "echo request"},
+                                        {129, "echo reply"},
+                                        {130, "listener query"},
+                                        {131, "listener report"},
+                                        {133, "router solicitation"},
+                                        {134, "router advertisement"},
+                                        {135, "neighbour solicitation"},
+                                        {136, "neighbour advertisement"},
+                                        {143, "listener report v2"}};
 
     if (b->left < 8) {
         printf("ICMPv6, cut");
         return;
     }
     const unsigned type = b->at[0];
-    const char *name = NULL;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (names[i].type == type)
-            name = names[i].name;
+    const char *name = NAME_OF(names, type);
     if (name != NULL)
         printf("ICMPv6 %s", name);
     else
@@ -270,16 +295,14 @@ static void print_transport(int family, const uint8_t *source, const uint8_t *de
         printf("UDP %zu bytes", length - 8);
     else if (protocol == IPPROTO_UDP)
         printf("UDP, cut");
-    else if (protocol == IPPROTO_SCTP)
-        printf("SCTP");
     else if (protocol == IPPROTO_ICMP && family == AF_INET)
         print_icmp(&b);
     else if (protocol == IPPROTO_ICMPV6 && family == AF_INET6)
         print_icmp6(&b);
-    else if (protocol == IPPROTO_IGMP && family == AF_INET)
-        printf("IGMP");
-    else
-        printf("IP protocol %u, %zu bytes", protocol, length);
+    else {
+        print_ip_protocol(protocol);
+        printf(" %zu bytes", length);
+    }
 }
 
 static void print_ipv4(struct bytes b)
@@ -304,10 +327,14 @@ static void print_ipv4(struct bytes b)
         b.left = total;
     if (offset != 0) {
         print_addresses(AF_INET, ip + 12, ip + 16, NULL);
-        printf(" fragment at %u, IP protocol %u, %zu bytes", offset, ip[9], total - header);
+        printf(" ");
+        print_ip_protocol(ip[9]);
+        printf(" fragment at %u, %zu bytes", offset, total - header);
     } else if (!skip(&b, header)) {
         print_addresses(AF_INET, ip + 12, ip + 16, NULL);
-        printf(" IP protocol %u, cut", ip[9]);
+        printf(" ");
+        print_ip_protocol(ip[9]);
+        printf(", cut");
     } else {
         print_transport(AF_INET, ip + 12, ip + 16, ip[9], b, total - header);
         if (be16(ip + 6) & 0x2000)
@@ -340,15 +367,19 @@ static void print_ipv6(struct bytes b)
         const size_t size = next == 44 ? 8 : ((size_t)b.at[1] + 1) * 8;
         const unsigned offset = next == 44 ? be16(b.at + 2) & 0xfff8 : 0;
 
+        if (length < size)
+            break;
         next = b.at[0];
         if (offset != 0) {
             print_addresses(AF_INET6, ip + 8, ip + 24, NULL);
-            printf(" fragment at %u, IP protocol %u, %zu bytes", offset, next, length - 8);
+            printf(" ");
+            print_ip_protocol(next);
+            printf(" fragment at %u, %zu bytes", offset, length - size);
             return;
         }
-        if (length < size || !skip(&b, size))
-            break;
         length -= size;
+        if (!skip(&b, size))
+            b.left = 0;
     }
     print_transport(AF_INET6, ip + 8, ip + 24, next, b, length);
 }
@@ -389,6 +420,28 @@ static bool print_network(unsigned protocol, struct bytes b)
     return true;
 }
 
+static void print_ethertype(unsigned protocol)
+{
+    static const struct name names[] = {{0x8035, "RARP"},
+                                        {0x8809, "slow protocols (LACP)"},
+                                        {0x8847, "MPLS"},
+                                        {0x8848, "MPLS multicast"},
+                                        {0x8863, "PPPoE discovery"},
+                                        {0x8864, "PPPoE"},
+                                        {0x888e, "EAPOL"},
+                                        {0x88cc, "LLDP"},
+                                        {0x88e5, "MACsec"},
+                                        {0x88f7, "PTP"},
+                                        {0x8906, "FCoE"},
+                                        {0x9000, "loopback test"}};
+    const char *name = NAME_OF(names, protocol);
+
+    if (name != NULL)
+        printf("%s", name);
+    else
+        printf("ethertype 0x%04x", protocol);
+}
+
 static void print_ethernet(struct bytes b)
 {
     const uint8_t *frame = b.at;
@@ -409,10 +462,11 @@ static void print_ethernet(struct bytes b)
     print_mac(frame + 6);
     printf(" > ");
     print_mac(frame);
+    printf(" ");
     if (protocol < 0x0600)
-        printf(" 802.3, %u bytes", protocol);
+        printf("802.3, %u bytes", protocol);
     else
-        printf(" ethertype 0x%04x", protocol);
+        print_ethertype(protocol);
 }
 
 static void print_packet(const struct netring_packet *p)
@@ -430,7 +484,7 @@ static void print_packet(const struct netring_packet *p)
         print_ethernet(all);
     else if (!(p->status & NETRING_PACKET_NET_OFFSET) || !skip(&network, p->net_offset) ||
              !print_network(p->protocol, network))
-        printf("link type %u, ethertype 0x%04x", p->link_type, p->protocol);
+        printf("link type %u, protocol 0x%04x", p->link_type, p->protocol);
     printf(p->status & NETRING_PACKET_TRUNCATED ? ", truncated\n" : "\n");
 }
 
