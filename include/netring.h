@@ -33,6 +33,29 @@ struct sock_filter;
 extern "C" {
 #endif
 
+/* ---- handles ---- */
+
+/**
+ * A filter: a classic BPF program, checked and immutable. A token, never
+ * dereferenced.
+ */
+struct netring_filter;
+
+/**
+ * A capture: an AF_PACKET receive ring on one interface or on all. A token,
+ * never dereferenced.
+ */
+struct netring_capture;
+
+/**
+ * A block: packets that were received together, held until the last
+ * netring_block_release. A token, never dereferenced.
+ *
+ * Its memory keeps its address and content until then, even when the capture is
+ * closed in between; packets may be changed in place meanwhile.
+ */
+struct netring_block;
+
 /* ---- version ---- */
 
 /** Major version of the header this was compiled against. */
@@ -57,6 +80,1079 @@ uint32_t netring_version(void);
  */
 const char *netring_version_string(void);
 
+/* ---- error ---- */
+
+/**
+ * Opening a packet socket needs CAP_NET_RAW: run as root, grant the program
+ * the capability, or run inside a user namespace. errno: EPERM or EACCES.
+ */
+#define NETRING_EPERM (-1)
+/**
+ * A step without a code of its own failed (epoll, eventfd, ioctl, netlink), or
+ * a block's memory was overwritten. errno says why.
+ */
+#define NETRING_EIO (-5)
+/**
+ * The handle was closed or released, is no handle of this kind, or belongs to
+ * the parent of a forked process.
+ */
+#define NETRING_EBADF (-9)
+/**
+ * In use: by another thread, by a caller further up the stack (a call from a
+ * callback), or by another program.
+ */
+#define NETRING_EBUSY (-16)
+/** No such interface in this network namespace, or it was removed while open. */
+#define NETRING_ENODEV (-19)
+/**
+ * An argument or a configuration value is wrong; struct netring_error names it
+ * and its range.
+ */
+#define NETRING_EINVAL (-22)
+/** A frame is larger than a slot. */
+#define NETRING_EMSGSIZE (-90)
+/** Not on this kernel, driver or build. */
+#define NETRING_ENOTSUP (-95)
+/** The link is down (transmit). */
+#define NETRING_ENETDOWN (-100)
+/** The handle was stopped, and everything received has been handed out. */
+#define NETRING_ESHUTDOWN (-108)
+/** socket() failed for another reason than privileges. errno says why. */
+#define NETRING_ESOCKET (-4097)
+/** bind() failed. errno says why. */
+#define NETRING_EBIND (-4098)
+/**
+ * The ring's memory was refused: by the bound on memory, by the kernel, or by
+ * mmap(). errno: ENOMEM mostly.
+ */
+#define NETRING_EMMAP (-4099)
+/** A socket option was refused; struct netring_error names it. errno says why. */
+#define NETRING_ESOCKOPT (-4100)
+/** The wait was ended by a wakeup. errno: EINTR. */
+#define NETRING_EWAKEUP (-4101)
+/** The limit on locked memory is too small (UMEM). */
+#define NETRING_EMEMLOCK (-4102)
+/**
+ * A filter program was refused; struct netring_error names the instruction.
+ * errno: EINVAL.
+ */
+#define NETRING_EFILTER (-4103)
+/** An XDP program was refused. errno: EINVAL. */
+#define NETRING_EXDP (-4104)
+/**
+ * A panic was caught inside the library: a defect. The handle can only be
+ * closed; other handles work on. errno: EIO.
+ */
+#define NETRING_EPANIC (-4105)
+
+/**
+ * What went wrong: written by open and configure calls, whole, on success too
+ * (all zero then). 640 bytes, never to change; needs no initialisation.
+ */
+struct netring_error {
+    /** NETRING_E..., as returned; 0: no error. */
+    int32_t code;
+    /** The kernel's reason (an errno number); 0: none. */
+    int32_t os_errno;
+    /**
+     * The step or the field: "socket", "PACKET_RX_RING", "block_size".
+     * NUL-terminated.
+     */
+    char option[64];
+    /** What happened, the value, and what to do about it. NUL-terminated. */
+    char message[512];
+    /** 0. */
+    uint64_t reserved[7];
+};
+
+/**
+ * What a code means, in a few words. Takes what a function returned; 0 and
+ * more give "success", unknown numbers "unknown error".
+ *
+ * Ownership: static. MT-Safe, async-signal-safe. Never NULL.
+ */
+const char *netring_strerror(int code);
+
+/**
+ * A code's name, "NETRING_EPERM"; "NETRING_OK" for 0 and more,
+ * "NETRING_UNKNOWN" for numbers that are no code.
+ *
+ * Ownership: static. MT-Safe, async-signal-safe. Never NULL.
+ */
+const char *netring_err_name(int code);
+
+/* ---- log ---- */
+
+/** No messages. */
+#define NETRING_LOG_OFF 0
+/** Something failed. */
+#define NETRING_LOG_ERROR 1
+/** Something is not as asked for: a shrunk ring, a fallback, a sequence gap. */
+#define NETRING_LOG_WARN 2
+/** What was done. */
+#define NETRING_LOG_INFO 3
+/** Details. */
+#define NETRING_LOG_DEBUG 4
+
+/**
+ * Takes one message: its NETRING_LOG_* level and a text without a newline,
+ * borrowed until the callback returns. Called on the thread whose call caused
+ * the message, with no lock of the library held; it may call the library. It
+ * must not throw or longjmp.
+ */
+typedef void (*netring_log_callback)(void *user, uint32_t level, const char *message);
+
+/**
+ * Sends messages of `level` and graver to `callback`, for the whole process.
+ * Without this the library is silent, except where the environment variable
+ * NETRING_LOG (error, warn, info or debug) asks for messages on stderr; `user`
+ * is handed to the callback. `callback` NULL goes back to that. Programs with
+ * raised privileges (set-user-ID, file capabilities) ignore NETRING_LOG.
+ *
+ * A message under way on another thread may still reach the old callback once.
+ *
+ * Errors: NETRING_EINVAL, `level` is not a NETRING_LOG_* value.
+ * Ownership: `user` stays the caller's and must outlive its use. MT-Safe.
+ *
+ * # Safety
+ * `callback` must be callable with `user` on any thread.
+ */
+int netring_log_set(uint32_t level, netring_log_callback callback, void *user);
+
+/* ---- packet ---- */
+
+/**
+ * One packet of a block: 64 bytes, filled by netring_block_read,
+ * netring_capture_next_packet, netring_capture_dispatch and
+ * netring_cursor_packet.
+ *
+ * The bits of `status` say which of the other fields are valid; a field that
+ * is not is 0. Multi-byte fields are in host byte order. `data` points into
+ * the block and may be read and written until the block is released.
+ */
+struct netring_packet {
+    /**
+     * First byte of the packet (its link-layer header, where the link type
+     * has one); `caplen` bytes are there. Borrowed until the block's release.
+     */
+    uint8_t *data;
+    /** Bytes captured, at `data`. */
+    uint32_t caplen;
+    /**
+     * Bytes the packet had on the wire, without a VLAN tag that the kernel
+     * keeps in `vlan_tci`.
+     */
+    uint32_t len;
+    /** When: nanoseconds since 1970-01-01 UTC; `clock` says who stamped it. */
+    uint64_t time_ns;
+    /** NETRING_PACKET_* bits. */
+    uint32_t status;
+    /** The kernel's flow hash (NETRING_PACKET_RXHASH). */
+    uint32_t rxhash;
+    /**
+     * Tag control information of the outermost VLAN tag, which the kernel took
+     * out of the bytes (NETRING_PACKET_VLAN; 0 is a valid priority tag).
+     */
+    uint16_t vlan_tci;
+    /** That tag's EtherType, 0x8100 or 0x88a8 (NETRING_PACKET_VLAN_TPID). */
+    uint16_t vlan_tpid;
+    /**
+     * EtherType as the kernel saw it; values below 0x0600 are the kernel's own
+     * (linux/if_ether.h) (NETRING_PACKET_PROTOCOL).
+     */
+    uint16_t protocol;
+    /** Offset of the network header from `data` (NETRING_PACKET_NET_OFFSET). */
+    uint16_t net_offset;
+    /** Index of the interface the packet was seen on. */
+    uint32_t ifindex;
+    /**
+     * LINKTYPE_ number of the bytes at `data` (1: Ethernet), or
+     * NETRING_LINKTYPE_UNKNOWN.
+     */
+    uint16_t link_type;
+    /** NETRING_DIRECTION_* (NETRING_PACKET_DIRECTION). */
+    uint8_t direction;
+    /** NETRING_CLOCK_*: what `time_ns` was taken from. */
+    uint8_t clock;
+    /** Receive queue, on backends that know it; else 0. */
+    uint16_t queue;
+    /** Segment size of a super-packet, where known; else 0. */
+    uint16_t gso_size;
+    /** Kind of super-packet (VIRTIO_NET_HDR_GSO_*), where known; else 0. */
+    uint8_t gso_type;
+    /** Further memory segments of the packet; 0 on packet rings. */
+    uint8_t segments;
+    /** 0. */
+    uint16_t reserved;
+    /** Names this packet to the accessors, together with its block. */
+    uint64_t cookie;
+};
+
+/**
+ * The checksum is not filled in yet: the packet was sent by this host (or a
+ * neighbour on a virtual link) and left to hardware. Not an error.
+ */
+#define NETRING_PACKET_CSUM_NOT_READY 0x8
+/** `vlan_tci` is valid. */
+#define NETRING_PACKET_VLAN 0x10
+/** `vlan_tpid` is valid. */
+#define NETRING_PACKET_VLAN_TPID 0x40
+/** The kernel or the device has verified the transport checksum. */
+#define NETRING_PACKET_CSUM_VALID 0x80
+/** A TCP super-packet of several segments (Linux 6.2 says so). */
+#define NETRING_PACKET_GSO_TCP 0x100
+/** `caplen` is less than `len`. */
+#define NETRING_PACKET_TRUNCATED 0x10000
+/** `rxhash` is valid. */
+#define NETRING_PACKET_RXHASH 0x20000
+/** `net_offset` is valid. */
+#define NETRING_PACKET_NET_OFFSET 0x40000
+/** `protocol` is valid. */
+#define NETRING_PACKET_PROTOCOL 0x80000
+/** `direction` is valid. */
+#define NETRING_PACKET_DIRECTION 0x100000
+/** Received, addressed to this host. */
+#define NETRING_DIRECTION_HOST 0
+/** Received, link-layer broadcast. */
+#define NETRING_DIRECTION_BROADCAST 1
+/** Received, link-layer multicast. */
+#define NETRING_DIRECTION_MULTICAST 2
+/** Received, addressed to another host (seen in promiscuous mode). */
+#define NETRING_DIRECTION_OTHERHOST 3
+/** Sent by this host. */
+#define NETRING_DIRECTION_OUTGOING 4
+/** Nobody says what the time was taken from. */
+#define NETRING_CLOCK_UNKNOWN 0
+/** The kernel's clock, when the packet came in. */
+#define NETRING_CLOCK_SOFTWARE 1
+/**
+ * The kernel's clock, when the packet was copied into the ring: what a kernel
+ * gives while nothing on the machine has asked for earlier stamps.
+ */
+#define NETRING_CLOCK_COPY 2
+/** The network device's own clock, unadjusted. */
+#define NETRING_CLOCK_RAW_HARDWARE 3
+/** Ethernet (LINKTYPE_ETHERNET), lo included. */
+#define NETRING_LINKTYPE_ETHERNET 1
+/** Raw IPv4 or IPv6 (LINKTYPE_RAW): tun and tunnels. */
+#define NETRING_LINKTYPE_RAW 101
+/** The interface's hardware type has no LINKTYPE_ number here. */
+#define NETRING_LINKTYPE_UNKNOWN 0xffff
+
+/* ---- filter ---- */
+
+/**
+ * Makes a filter of `count` instructions, as SO_ATTACH_FILTER takes them
+ * (struct sock_filter of <linux/filter.h>; struct bpf_insn of <pcap.h> has the
+ * same layout and may be cast). The instructions are copied, and checked by
+ * the kernel's own rules (net/core/filter.c bpf_check_classic).
+ *
+ * Errors: NETRING_EINVAL, a NULL argument. NETRING_EFILTER, the program is
+ * wrong: `err` names the instruction and what is wrong with it.
+ * NETRING_ENOTSUP, Linux before 4.14. On an error `*out` is not written.
+ * Ownership: the caller frees `*out` with netring_filter_free. MT-Safe. `err`
+ * may be NULL.
+ *
+ * # Safety
+ * `program` must be readable for `count` instructions, `out` and `err`
+ * writable.
+ */
+int netring_filter_new(const struct sock_filter *program,
+                       size_t count,
+                       struct netring_filter **out,
+                       struct netring_error *err);
+
+/**
+ * Makes a filter of the text that `tcpdump -ddd EXPRESSION` prints: the number
+ * of instructions, then one "code jt jf k" a line; or the same separated by
+ * commas. `length` bytes at `text`, which need no NUL.
+ *
+ * `tcpdump -i INTERFACE -ddd` writes a program for that interface; -y EN10MB
+ * writes one without asking it. A program for VLAN tags must be written for
+ * the live interface: the kernel takes the outermost tag out of the bytes.
+ *
+ * Errors: NETRING_EINVAL, a NULL argument. NETRING_EFILTER, the text or the
+ * program is wrong: `err` names the line or the instruction. NETRING_ENOTSUP,
+ * Linux before 4.14. On an error `*out` is not written.
+ * Ownership: the caller frees `*out` with netring_filter_free. MT-Safe. `err`
+ * may be NULL.
+ *
+ * # Safety
+ * `text` must be readable for `length` bytes, `out` and `err` writable.
+ */
+int netring_filter_new_ddd(const char *text,
+                           size_t length,
+                           struct netring_filter **out,
+                           struct netring_error *err);
+
+/**
+ * The number of instructions of a filter.
+ *
+ * Errors: NETRING_EBADF, not a filter. MT-Safe.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_filter_count(struct netring_filter *filter);
+
+/**
+ * Runs a filter over a packet in user space, as the kernel would have:
+ * returns how many bytes it keeps (at most 2147483647), 0 if it rejects the
+ * packet. A packet of a block or one the caller has filled in: `data`,
+ * `caplen`, `len`, and with their status bits whatever the program asks for
+ * besides (VLAN tag, protocol, direction, interface index). `size` is
+ * sizeof(struct netring_packet).
+ *
+ * Errors: NETRING_EBADF, not a filter. NETRING_EINVAL, a NULL argument or a
+ * wrong size. NETRING_ENOTSUP, the program asks for something that is not
+ * known of this packet (the kernel's flow hash at filter time, its mark, the
+ * CPU, or bytes that were cut off): no verdict rather than a guess.
+ * MT-Safe.
+ *
+ * # Safety
+ * `packet` must be readable for `size` bytes, and its data for `caplen`.
+ */
+int netring_filter_match(struct netring_filter *filter,
+                         const struct netring_packet *packet,
+                         size_t size);
+
+/**
+ * Frees a filter. Captures that were opened with it keep it. NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a filter, or freed before. MT-Safe.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_filter_free(struct netring_filter *filter);
+
+/* ---- config ---- */
+
+/** For most uses: 64 blocks of 1 MiB, handed over after at most 60 ms. */
+#define NETRING_PROFILE_DEFAULT 0
+/** For full links: 64 blocks of 2 MiB, 100 ms. */
+#define NETRING_PROFILE_HIGH_THROUGHPUT 1
+/** Packets within a millisecond: 64 blocks of 256 KiB, 1 ms. */
+#define NETRING_PROFILE_LOW_LATENCY 2
+/** A small ring: 32 blocks of 64 KiB, 60 ms. Super-packets of 64 KiB are cut. */
+#define NETRING_PROFILE_LOW_MEMORY 3
+/**
+ * For jumbo frames and super-packets up to 512 KiB, several to a block: 32
+ * blocks of 2 MiB, 60 ms.
+ */
+#define NETRING_PROFILE_JUMBO 4
+/**
+ * `block_timeout`: the kernel's own choice, from the link's speed (about 1 to
+ * 8 ms; af_packet.c prb_calc_retire_blk_tmo).
+ */
+#define NETRING_BLOCK_TIMEOUT_KERNEL 0xffffffff
+/** Ask the kernel for each packet's flow hash. On by default. */
+#define NETRING_CAPTURE_RXHASH 0x1
+/** Receive packets for other hosts too, while open. Not with "any". */
+#define NETRING_CAPTURE_PROMISCUOUS 0x2
+/** Receive all multicast packets, while open. Not with "any". */
+#define NETRING_CAPTURE_ALL_MULTICAST 0x4
+/**
+ * Do not capture what this host sends; done by the kernel
+ * (PACKET_IGNORE_OUTGOING, Linux 4.20).
+ */
+#define NETRING_CAPTURE_IGNORE_OUTGOING 0x8
+/**
+ * Keep outgoing packets of loopback devices, where each packet is then seen
+ * twice. By default they are marked away and counted as `looped`.
+ */
+#define NETRING_CAPTURE_KEEP_LOOPED 0x10
+/**
+ * Map the ring with MAP_LOCKED, falling back without. The kernel never swaps
+ * a ring's pages out in any case, so this changes nothing on any known kernel.
+ */
+#define NETRING_CAPTURE_LOCK_MEMORY 0x20
+/** Fail rather than use a smaller ring than asked for. */
+#define NETRING_CAPTURE_EXACT 0x40
+/** What `init` of a struct netring_capture_config holds once it is initialised. */
+#define NETRING_CAPTURE_CONFIG_INIT_WORD 0x4e524343
+
+/**
+ * What a capture is asked for. Initialise it with netring_capture_config_init
+ * or NETRING_CAPTURE_CONFIG_INIT, then change what should differ.
+ */
+struct netring_capture_config {
+    /** sizeof(struct netring_capture_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_CAPTURE_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /**
+     * Bytes of a block, 1 to 2^30, rounded up to whole pages. Default 1 MiB.
+     * The kernel allocates a power of two. A packet larger than a block is cut.
+     */
+    uint32_t block_size;
+    /** Blocks of the ring, 1 to 65535. Default 64. */
+    uint32_t block_count;
+    /**
+     * Bytes of a frame, a multiple of 16, 96 to block_size. Default 2048. The
+     * kernel checks it and uses it for nothing: packets take what they need.
+     */
+    uint32_t frame_size;
+    /**
+     * Bytes to keep of each packet, up to 2^31 - 1; 0 (default): all. The
+     * kernel copies no more, and `len` tells the original length.
+     */
+    uint32_t snap_length;
+    /**
+     * Milliseconds after which a block that is not full is handed over, 1 to
+     * 65535; default 60. Since Linux 6.18 the timer runs freely: a packet waits
+     * for up to that long, on average half; before, in ticks of the kernel's
+     * clock. 0: only full blocks (the kernel's longest: 49 days since Linux
+     * 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
+     */
+    uint32_t block_timeout;
+    /**
+     * Microseconds of busy polling of the device queue (SO_BUSY_POLL); 0
+     * (default): off. Needs CAP_NET_ADMIN and a kernel that has it.
+     */
+    uint32_t busy_poll;
+    /** NETRING_CAPTURE_* bits. Default NETRING_CAPTURE_RXHASH. */
+    uint64_t flags;
+    /**
+     * Bytes the ring may take; 0 (default): 1 GiB. It never takes more than half
+     * of the available memory or the control group's room: a larger one is
+     * shrunk, down to a quarter of its blocks, or refused.
+     */
+    uint64_t memory_limit;
+    /** Which packets; NULL (default): all. The capture keeps its own copy. */
+    struct netring_filter *filter;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_capture_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 8 or more than 4096. MT-Safe.
+ *
+ * # Safety
+ * `config` must be writable for `size` bytes.
+ */
+int netring_capture_config_init(struct netring_capture_config *config, size_t size);
+
+/**
+ * Writes a profile's values (NETRING_PROFILE_*) into an initialised
+ * configuration: block_size, block_count, frame_size and block_timeout. What is
+ * assigned later wins.
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or was never initialised, or there
+ * is no such profile. MT-Safe.
+ *
+ * # Safety
+ * `config` must be readable and writable for the size it says it has.
+ */
+int netring_capture_config_profile(struct netring_capture_config *config, uint32_t profile);
+
+/* ---- capture ---- */
+
+/** A TPACKET_V3 ring: blocks of packets. */
+#define NETRING_METHOD_TPACKET3 3
+/** The ring is smaller than asked for because of `memory_limit`. */
+#define NETRING_SHRUNK_MEMORY_LIMIT 0x1
+/** ... because of half of the machine's available memory. */
+#define NETRING_SHRUNK_MEM_AVAILABLE 0x2
+/** ... because of the room left in the control group. */
+#define NETRING_SHRUNK_CGROUP 0x4
+/** ... because the kernel answered ENOMEM. */
+#define NETRING_SHRUNK_ENOMEM 0x8
+
+/** What a capture was granted. */
+struct netring_capture_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_METHOD_*. */
+    uint32_t method;
+    /** Bytes of a block, whole pages. */
+    uint32_t block_size;
+    /** Blocks of the ring. */
+    uint32_t block_count;
+    /** Bytes of a frame, as told to the kernel. */
+    uint32_t frame_size;
+    /** Frames, as told to the kernel. */
+    uint32_t frame_count;
+    /** `block_size` as configured. */
+    uint32_t requested_block_size;
+    /** `block_count` as configured. */
+    uint32_t requested_block_count;
+    /** How often the ring was shrunk. */
+    uint32_t shrinks;
+    /** By what: NETRING_SHRUNK_* bits. */
+    uint32_t shrunk_by;
+    /** Bytes kept of each packet; 0: all. */
+    uint32_t snap_length;
+    /** `block_timeout` as configured. */
+    uint32_t block_timeout;
+    /**
+     * Milliseconds the kernel's timer was given; 0: its own choice. Where
+     * `block_timeout` is 0 (only full blocks): the longest it can count,
+     * 4294967295 (49 days) since Linux 6.18, 65535 before.
+     */
+    uint32_t timer_ms;
+    /** Index of the interface; 0: any. */
+    uint32_t ifindex;
+    /** The running kernel, 0x00MMmmpp. */
+    uint32_t kernel_version;
+    /**
+     * LINKTYPE_ number of the packets; NETRING_LINKTYPE_UNKNOWN on "any", where
+     * each packet has its own.
+     */
+    uint32_t link_type;
+    /**
+     * NETRING_CAPTURE_* bits in force: NETRING_CAPTURE_LOCK_MEMORY is cleared
+     * where the kernel refused it.
+     */
+    uint64_t flags;
+    /** Bytes of memory the kernel took for the ring. */
+    uint64_t memory;
+    /** Bytes it could have taken at most when the ring was opened. */
+    uint64_t memory_bound;
+    /** Name of the interface when it was opened, NUL-terminated; "any". */
+    char interface[16];
+};
+
+/**
+ * What became of the packets: cumulative since the open, except for the
+ * gauges; never reset by reading. Once traffic stops, seen = received +
+ * dropped, and received = delivered + filtered_late + looped + pending; while
+ * it runs, readings may be a few packets apart.
+ */
+struct netring_stats {
+    /**
+     * CLOCK_MONOTONIC of this reading, nanoseconds; of netring_stats_since: the
+     * time between the readings.
+     */
+    uint64_t time_ns;
+    /** Packets the kernel put into the ring. */
+    uint64_t received;
+    /** Packets in blocks that were handed out, without those marked away. */
+    uint64_t delivered;
+    /** Gauge: packets in the ring that were not handed out yet. */
+    uint64_t pending;
+    /** Packets that passed the filter. */
+    uint64_t seen;
+    /** Packets the kernel dropped because the ring was full. */
+    uint64_t dropped;
+    /** Times the ring became full; one may cost many packets. */
+    uint64_t freezes;
+    /** Blocks handed out. */
+    uint64_t blocks_delivered;
+    /** Gauge: blocks ready to be handed out. */
+    uint64_t blocks_ready;
+    /** The most blocks that were ready at any one time. */
+    uint64_t blocks_ready_max;
+    /** Gauge: blocks handed out and not released. */
+    uint64_t blocks_held;
+    /** Gauge: how long the oldest of them has been held, nanoseconds. */
+    uint64_t oldest_held_ns;
+    /** Blocks handed out without a packet in them. */
+    uint64_t blocks_empty;
+    /** Records that the kernel counted and never filled; part of `dropped`. */
+    uint64_t skipped;
+    /** Packets a newer filter rejected after the kernel had received them. */
+    uint64_t filtered_late;
+    /** Packets with `caplen` less than `len`. */
+    uint64_t truncated;
+    /** Outgoing packets of loopback devices, marked away. */
+    uint64_t looped;
+    /**
+     * Blocks whose sequence number did not follow the one before. Drops do not
+     * cause gaps; a gap means that memory was overwritten.
+     */
+    uint64_t sequence_gaps;
+    /** Packets the network device missed (rx_missed_errors) since the open. */
+    uint64_t interface_missed;
+    /**
+     * Packets the host dropped on this interface before any socket saw them
+     * (rx_dropped) since the open. What `softnet_dropped` counts is among them.
+     */
+    uint64_t interface_dropped;
+    /** Packets lost in the device's FIFO (rx_fifo_errors) since the open. */
+    uint64_t interface_fifo;
+    /**
+     * Packets dropped because a CPU's backlog was full, on the whole machine,
+     * since the open (net.core.netdev_max_backlog).
+     */
+    uint64_t softnet_dropped;
+    /**
+     * Times a CPU ran out of its receive budget, on the whole machine, since
+     * the open (net.core.netdev_budget).
+     */
+    uint64_t softnet_squeezed;
+    /** NETRING_STATS_* bits: which of the last two groups could be read. */
+    uint64_t valid;
+};
+
+/**
+ * interface_missed, interface_dropped and interface_fifo are valid. Not on
+ * "any".
+ */
+#define NETRING_STATS_INTERFACE 0x1
+/** softnet_dropped and softnet_squeezed are valid. */
+#define NETRING_STATS_SOFTNET 0x2
+
+/**
+ * Opens a capture on an interface, by name, or on "any": every interface of
+ * the network namespace. `config` NULL: the defaults.
+ *
+ * Everything the configuration asks for is in place before the first packet
+ * can arrive. A failure leaves nothing open. A program forked later cannot use
+ * the capture (NETRING_EBADF) but keeps its socket alive until it execs or
+ * exits.
+ *
+ * Errors, in this order: NETRING_EINVAL, an argument or a configuration value
+ * is wrong. NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no
+ * such interface. NETRING_EMMAP, the ring's memory exceeds its bound, or the
+ * kernel refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
+ * owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
+ * NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
+ * NETRING_ENOTSUP, Linux before 4.14. `err` names the step, the value and what
+ * to do; docs/errors.md lists every one. On an error `*out` is not written.
+ * Ownership: the caller closes `*out` with netring_capture_close. MT-Safe.
+ * `err` may be NULL.
+ *
+ * # Safety
+ * `interface` must be NUL-terminated, `config` readable for the size it says
+ * it has, `out` and `err` writable.
+ */
+int netring_capture_open(const char *interface,
+                         const struct netring_capture_config *config,
+                         struct netring_capture **out,
+                         struct netring_error *err);
+
+/**
+ * Closes a capture: its socket ends at once, and with it promiscuous mode and
+ * intake, even while blocks are held; those keep their address and content
+ * until their release (what is written into them during this call may be
+ * lost). Calls in progress on other threads return NETRING_EBADF. NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a capture, or closed before. MT-Safe.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_capture_close(struct netring_capture *capture);
+
+/**
+ * Waits for the next block and hands it out: returns 1 and writes `*out`, or
+ * 0 after `timeout_ms` milliseconds (0: do not wait; negative: for ever, as
+ * poll(2)). Signals do not prolong or end the wait.
+ *
+ * Blocks come in the kernel's order. Several threads may call this on one
+ * capture, each gets its own block, and any number may be held; but while the
+ * oldest is held, a full ring drops packets. The wait goes on while the link
+ * is down.
+ *
+ * Errors: NETRING_ESHUTDOWN, stopped, and everything received was handed out.
+ * NETRING_EWAKEUP, netring_capture_wakeup. NETRING_ENODEV, the interface was
+ * removed, and everything received was handed out. NETRING_EBADF, not a
+ * capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL. NETRING_EIO,
+ * waiting failed.
+ * Ownership: the caller releases `*out` with netring_block_release. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable.
+ */
+int netring_capture_next_block(struct netring_capture *capture,
+                               int timeout_ms,
+                               struct netring_block **out);
+
+/**
+ * Waits for the next packet: returns 1 and fills `*out`, or 0 after
+ * `timeout_ms` (as netring_capture_next_block). The packet stays valid until
+ * the next netring_capture_next_packet, netring_capture_dispatch or
+ * netring_capture_close on this capture.
+ *
+ * This is the slower way, a call for every packet; blocks cost a call each.
+ * Packets of a block half read here are not seen by netring_capture_next_block.
+ *
+ * `size` is sizeof(struct netring_packet) of the caller's header.
+ *
+ * Errors: as netring_capture_next_block; NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 64, more than 4096 or not a multiple of 8;
+ * NETRING_EBUSY, another thread is in this call or in netring_capture_dispatch.
+ * One thread at a time.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_capture_next_packet(struct netring_capture *capture,
+                                int timeout_ms,
+                                struct netring_packet *out,
+                                size_t size);
+
+/**
+ * Takes an array of `count` packets, each `size` bytes from the next, borrowed
+ * until the callback returns. Returns 0 to go on; anything else ends the
+ * netring_capture_dispatch that called it.
+ *
+ * It runs on the thread that called netring_capture_dispatch, with no lock
+ * held; it may call the library, netring_capture_close included, except that
+ * netring_capture_next_packet and netring_capture_dispatch on the same capture
+ * are NETRING_EBUSY. It must not throw or longjmp.
+ */
+typedef int (*netring_packets_callback)(void *user,
+                                        const struct netring_packet *packets,
+                                        size_t count,
+                                        size_t size);
+
+/**
+ * Waits up to `timeout_ms` (as netring_capture_next_block) for packets and
+ * hands them to `callback`, up to 64 at a time; goes on with what is ready
+ * until `max_packets` are handed out (0: those of one block). Returns how many
+ * were; 0 is a timeout. `user` is handed to the callback.
+ *
+ * This is the slower way: a call through a pointer for every batch.
+ *
+ * Errors: as netring_capture_next_block, where no packet was handed out before;
+ * else the next call reports them. NETRING_EINVAL, `callback` is NULL.
+ * NETRING_EBUSY, another thread is in this call or in
+ * netring_capture_next_packet, or it is called from its own callback.
+ * One thread at a time.
+ *
+ * # Safety
+ * `callback` must be callable with `user`.
+ */
+int netring_capture_dispatch(struct netring_capture *capture,
+                             int timeout_ms,
+                             uint32_t max_packets,
+                             netring_packets_callback callback,
+                             void *user);
+
+/**
+ * A descriptor for poll, epoll, io_uring and event loops: readable exactly
+ * while netring_capture_next_block with a timeout of 0 would return something
+ * other than 0. Right for level- and edge-triggered loops that take one block
+ * a turn, with any number of blocks held. Returns the descriptor, 0 or more.
+ *
+ * Errors: NETRING_EBADF, not a capture. MT-Safe.
+ * Ownership: the capture's; do not close it, read from it, or use it after
+ * netring_capture_close.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_capture_fd(struct netring_capture *capture);
+
+/**
+ * Ends one wait: the present or the next netring_capture_next_block (or
+ * next_packet, dispatch) returns NETRING_EWAKEUP. Several wakeups before that
+ * are one. To end every wait, use netring_capture_stop.
+ *
+ * Errors: NETRING_EBADF, not a capture. MT-Safe, async-signal-safe; leaves
+ * errno alone on success.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_capture_wakeup(struct netring_capture *capture);
+
+/**
+ * Forgets a pending wakeup.
+ *
+ * Errors: NETRING_EBADF, not a capture. MT-Safe.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_capture_wakeup_clear(struct netring_capture *capture);
+
+/**
+ * Ends the capture's waits for good: the intake ends, what was received, the
+ * open block included, is handed out by netring_capture_next_block, and from
+ * then on every call on every thread returns NETRING_ESHUTDOWN. There is no way
+ * back but netring_capture_close.
+ *
+ * Errors: NETRING_EBADF, not a capture. MT-Safe, async-signal-safe; leaves
+ * errno alone on success.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_capture_stop(struct netring_capture *capture);
+
+/**
+ * Makes the packets of the block that the kernel is filling ready now, without
+ * waiting for the block to fill up or time out, and goes on capturing.
+ *
+ * The intake pauses meanwhile (typically 10 to 20 ms: the socket is bound to a
+ * protocol nobody sends and back, each of which waits for the kernel's receive
+ * path to drain), and what arrives in that gap is neither captured nor counted.
+ * Packets flushed come as a block with NETRING_BLOCK_PARTIAL; none comes twice.
+ *
+ * Errors: NETRING_EBADF, not a capture. NETRING_ENODEV, the interface was
+ * removed. NETRING_EBIND, the kernel refused; errno says why. MT-Safe.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_capture_flush(struct netring_capture *capture);
+
+/**
+ * Writes what the capture was granted: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_capture_info(struct netring_capture *capture,
+                         struct netring_capture_info *out,
+                         size_t size);
+
+/**
+ * Reads all counters: as many of them as `size` bytes hold. Costs a few system
+ * calls; once a second is fine, once a packet is not.
+ *
+ * The kernel's own counters are 32 bits wide; the library reads them at every
+ * call here and, while a thread takes or waits for blocks, every 30 seconds. A
+ * capture that nobody reads at all would have to drop 4 billion packets for
+ * one of them to wrap unseen.
+ *
+ * Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_capture_stats(struct netring_capture *capture, struct netring_stats *out, size_t size);
+
+/**
+ * Writes the difference of two readings: counters and `time_ns` are what came
+ * between them; gauges and blocks_ready_max are those of `now`. `out` may be
+ * one of the two. All three are of `size` bytes.
+ *
+ * Errors: NETRING_EINVAL, a NULL or misaligned argument, or `size` is less
+ * than 8 or more than 4096. MT-Safe.
+ *
+ * # Safety
+ * `now` and `before` must be readable, `out` writable for `size` bytes.
+ */
+int netring_stats_since(const struct netring_stats *now,
+                        const struct netring_stats *before,
+                        struct netring_stats *out,
+                        size_t size);
+
+/**
+ * Writes the last failure of a call on this capture, with its words; all zero
+ * where none has failed. A wait that was woken or stopped counts as one.
+ *
+ * Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for a struct netring_error.
+ */
+int netring_capture_last_error(struct netring_capture *capture, struct netring_error *out);
+
+/* ---- block ---- */
+
+/**
+ * The kernel has dropped packets since the statistics were last read: not
+ * necessarily right before this block.
+ */
+#define NETRING_BLOCK_LOSING 0x4
+/** Handed over by the timer, not because it was full. */
+#define NETRING_BLOCK_TIMEOUT 0x20
+/**
+ * Handed out by a flush or a stop before the kernel closed it; the rest of it,
+ * if there is one, comes later under the same sequence number.
+ */
+#define NETRING_BLOCK_PARTIAL 0x10000
+/**
+ * Records of the kernel's struct tpacket3_hdr, each followed by a struct
+ * sockaddr_ll and the packet (linux/if_packet.h). A record whose tp_status
+ * lacks TP_STATUS_USER (1) is no packet: skip it.
+ */
+#define NETRING_LAYOUT_TPACKET3 3
+
+/** What there is to know of a block besides its packets. */
+struct netring_block_info {
+    /** The size passed in. */
+    uint32_t size;
+    /**
+     * Records of the block. What is marked away is among them, so there may be
+     * fewer packets; 0 is possible.
+     */
+    uint32_t count;
+    /**
+     * The kernel's sequence number of the block; the first is 1. Drops cause no
+     * gaps: the kernel numbers blocks when it opens them.
+     */
+    uint64_t sequence;
+    /** Time of the first packet, nanoseconds since 1970-01-01 UTC. */
+    uint64_t first_ns;
+    /** Time of the last packet. */
+    uint64_t last_ns;
+    /** NETRING_BLOCK_* bits. */
+    uint32_t flags;
+    /** Index of the interface captured; 0: any, each packet has its own. */
+    uint32_t ifindex;
+};
+
+/**
+ * A block's memory, for walks in other languages: start at `base + first`, go
+ * through `count` records as `layout` says, check every offset against
+ * `length`.
+ */
+struct netring_block_view {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_LAYOUT_*. */
+    uint32_t layout;
+    /** First byte of the block, valid until its release. */
+    uint8_t *base;
+    /** Bytes of the block. */
+    uint64_t length;
+    /** Offset of the first record from `base`. */
+    uint32_t first;
+    /** Records. */
+    uint32_t count;
+    /** Bytes from record to record; 0: each record says. */
+    uint32_t stride;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/**
+ * The place of an inline walk over a block (netring_inline.h), in the caller's
+ * memory. Its fields are for that header.
+ */
+struct netring_cursor {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_LAYOUT_*. */
+    uint32_t layout;
+    /** The next record. */
+    uint8_t *next;
+    /** The current record; NULL before the first. */
+    uint8_t *record;
+    /** One past the last byte of the block. */
+    uint8_t *end;
+    /** Records left, the next one included. */
+    uint32_t left;
+    /** Link type of every packet; NETRING_LINKTYPE_UNKNOWN: each record says. */
+    uint16_t link_type;
+    /** 0. */
+    uint16_t reserved;
+    /** First byte of the block. */
+    uint8_t *base;
+};
+
+/**
+ * Fills up to `count` packets, the next ones of the block's own cursor, and
+ * moves it. Returns how many; 0 at the end. The packets' `data` stays valid
+ * until the block's release, whatever is read in between.
+ *
+ * `packets` are `count` elements of `size` bytes each: sizeof(struct
+ * netring_packet) of the caller's header. Batches of 64 are best: more evict
+ * from the cache what was just brought in.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `packets`
+ * is NULL or misaligned, or `size` is less than 64, more than 4096 or not a
+ * multiple of 8. NETRING_EIO, the block's memory was overwritten; release it.
+ * One thread at a time (other threads may retain and release, and walk with
+ * cursors of their own).
+ *
+ * # Safety
+ * `packets` must be writable for `count` times `size` bytes.
+ */
+int netring_block_read(struct netring_block *block,
+                       struct netring_packet *packets,
+                       size_t size,
+                       size_t count);
+
+/**
+ * Moves the block's own cursor back to its first packet.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. One thread at a time.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_block_rewind(struct netring_block *block);
+
+/**
+ * Adds `count` users to a block: it then takes as many more releases.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, more than
+ * 2^32 - 1 users. MT-Safe.
+ *
+ * # Safety
+ * None: any value is checked.
+ */
+int netring_block_retain(struct netring_block *block, uint32_t count);
+
+/**
+ * Takes one user away; the last release gives the block back to the kernel
+ * and ends the handle. Any thread, any order, also after the capture's close.
+ * NULL is fine.
+ *
+ * Until its oldest held block is released, a full ring drops packets, however
+ * many newer ones are free: the kernel fills blocks in order.
+ *
+ * Errors: NETRING_EBADF, not a block, or released before. MT-Safe.
+ *
+ * # Safety
+ * The block's memory is not used any more by whoever it was given to.
+ */
+int netring_block_release(struct netring_block *block);
+
+/**
+ * Writes what there is to know of a block: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+ * NULL or misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_block_info(struct netring_block *block, struct netring_block_info *out, size_t size);
+
+/**
+ * Writes where the block's memory lies and how it is laid out, for walks in
+ * other languages: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+ * NULL or misaligned, or `size` is less than 8 or more than 4096.
+ * Ownership: the memory is borrowed until the block's release. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_block_view(struct netring_block *block, struct netring_block_view *out, size_t size);
+
+/**
+ * Sets up an inline walk (netring_inline.h) at the block's first packet. Any
+ * number of walks may go over one block at the same time, each with a cursor
+ * of its own; netring_block_read's cursor is not moved.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+ * NULL or misaligned, or `size` is not sizeof(struct netring_cursor) or more.
+ * Ownership: the cursor borrows the block until its release. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_block_cursor(struct netring_block *block, struct netring_cursor *out, size_t size);
+
+/**
+ * Copies the link-layer source address of the packet with this cookie
+ * (netring_packet.cookie) to `out`, at most `size` bytes of it; returns its
+ * length: 6 for Ethernet, 0 where the link has none.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+ * NULL with a size, or no packet of this block has that cookie. MT-Safe.
+ *
+ * # Safety
+ * `out` must be writable for `size` bytes.
+ */
+int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t *out, size_t size);
+
 /**
  * The defaults of a struct netring_capture_config as an initialiser, for C and C++:
  *
@@ -68,7 +1164,7 @@ const char *netring_version_string(void);
     {                                                                                              \
         sizeof(struct netring_capture_config), /* size */                                          \
             NETRING_CAPTURE_CONFIG_INIT_WORD,  /* init */                                          \
-            262144,                            /* block_size */                                    \
+            1048576,                           /* block_size */                                    \
             64,                                /* block_count */                                   \
             2048,                              /* frame_size */                                    \
             0,                                 /* snap_length */                                   \

@@ -232,10 +232,11 @@ static inline uint32_t netring_cursor_ifindex(const struct netring_cursor *curso
     return netring_record_u32(cursor->record, NETRING_RECORD_IFINDEX);
 }
 
-/* The kernel's flow hash; 0 where the capture was opened without NETRING_CAPTURE_RXHASH. */
+/* The kernel's flow hash; 0 where the packet has none, or the capture was opened without
+ * NETRING_CAPTURE_RXHASH. */
 static inline uint32_t netring_cursor_rxhash(const struct netring_cursor *cursor)
 {
-    return cursor->rxhash != 0 ? netring_record_u32(cursor->record, NETRING_RECORD_RXHASH) : 0;
+    return netring_record_u32(cursor->record, NETRING_RECORD_RXHASH);
 }
 
 /* LINKTYPE_ number of the bytes at netring_cursor_data (1: Ethernet), or NETRING_LINKTYPE_UNKNOWN.
@@ -284,7 +285,7 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
     if (netring_record_u32(record, NETRING_RECORD_CAPLEN) <
         netring_record_u32(record, NETRING_RECORD_LEN))
         status |= NETRING_PACKET_TRUNCATED;
-    if (cursor->rxhash != 0)
+    if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
         status |= NETRING_PACKET_RXHASH;
     return status;
 }

@@ -9,7 +9,14 @@ compile_error!(
     "libnetring needs 64-bit Linux: the packet struct and the kernel's ring layouts are built for it"
 );
 
+pub mod afpacket;
+pub mod block;
+pub mod config;
 pub mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
 pub mod filter;
+pub mod log;
+pub mod packet;
+#[allow(unsafe_code)]
+pub mod sys;

@@ -1,3 +1,14 @@
 //! The C ABI: checks arguments, calls the core, maps the result. Nothing else.
 
+pub mod block;
+pub mod capture;
+pub mod config;
+pub mod error;
+pub mod filter;
+mod guard;
+mod handle;
+#[cfg(feature = "test-hooks")]
+pub mod hooks;
+pub mod log;
+mod pointers;
 pub mod version;

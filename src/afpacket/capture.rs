@@ -1,0 +1,542 @@
+//! The capture: an AF_PACKET receive ring and its readers.
+
+use crate::afpacket::consumer::Consumer;
+use crate::afpacket::counters::{Counters, Environment, KernelCounters, Stats, add};
+use crate::afpacket::ring::Ring;
+use crate::afpacket::waiter::Waiter;
+use crate::block::{Block, BlockInfo, Owner};
+use crate::config::Bound;
+use crate::error::{Error, Kind, Result};
+use crate::log::{self, Level};
+use crate::sys::clock;
+use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
+use crate::sys::socket::Socket;
+use parking_lot::{Mutex, MutexGuard};
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a capture was granted.
+#[derive(Debug, Clone)]
+pub struct CaptureInfo {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Blocks.
+    pub block_count: u32,
+    /// Bytes of a frame.
+    pub frame_size: u32,
+    /// Frames.
+    pub frame_count: u32,
+    /// What was asked for.
+    pub requested_block_size: u32,
+    /// What was asked for.
+    pub requested_block_count: u32,
+    /// Every bound that made the ring smaller, in order.
+    pub shrunk_by: Vec<Bound>,
+    /// Bytes kept of a packet, 0: all.
+    pub snap_length: u32,
+    /// Milliseconds as configured.
+    pub block_timeout: u32,
+    /// Milliseconds the kernel's timer was given; 0: its own choice.
+    pub timer_ms: u32,
+    /// The interface's index, 0: any.
+    pub ifindex: u32,
+    /// The running kernel.
+    pub kernel_version: u32,
+    /// Link type of its packets.
+    pub link_type: u16,
+    /// `config::flags` in force.
+    pub flags: u64,
+    /// Bytes the kernel allocated.
+    pub memory: u64,
+    /// Bytes it might have been.
+    pub memory_bound: u64,
+    /// The interface's name, or "any".
+    pub interface: String,
+}
+
+/// The readers' common state.
+#[derive(Debug)]
+struct Reader {
+    consumer: Consumer,
+    /// The socket's hook is drained for good; nothing new arrives.
+    quiesced: bool,
+    /// The interface is gone.
+    gone: bool,
+    /// The link went down; while it is, the interface may go without a sign.
+    down: bool,
+    /// The waiter's `more` is set.
+    more: bool,
+    /// What to log once the lock is released: a callback may call back.
+    messages: Vec<(Level, String)>,
+}
+
+impl Reader {
+    fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        if log::enabled(level) {
+            self.messages.push((level, text.to_string()));
+        }
+    }
+}
+
+/// Longest wait in one piece: the kernel's counters are read in between.
+const LONGEST_WAIT_MS: i32 = 30_000;
+/// While the link is down: how often to look whether the interface is gone.
+const DOWN_LOOK_MS: i32 = 100;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Capture {
+    pub(super) socket: Socket,
+    pub(super) ring: Arc<Ring>,
+    pub(super) waiter: Waiter,
+    pub(super) info: CaptureInfo,
+    /// The link type of every packet; `None`: each record says.
+    link_type: Option<u16>,
+    /// Every record is looked at before its block is handed out.
+    tally: bool,
+    drop_looped: bool,
+    reader: Mutex<Reader>,
+    counters: Counters,
+    kernel: Mutex<KernelCounters>,
+    environment: Mutex<Environment>,
+    current: Arc<Current>,
+    last_error: Mutex<Option<Error>>,
+}
+
+/// What [`open`](super::open) has prepared.
+pub(super) struct Parts {
+    pub(super) socket: Socket,
+    pub(super) ring: Ring,
+    pub(super) waiter: Waiter,
+    pub(super) info: CaptureInfo,
+    pub(super) link_type: Option<u16>,
+    pub(super) tally: bool,
+    pub(super) drop_looped: bool,
+    pub(super) environment: Environment,
+}
+
+impl Capture {
+    pub(super) fn assemble(parts: Parts) -> Self {
+        let ring = Arc::new(parts.ring);
+        let reader = Reader {
+            consumer: Consumer::new(Arc::clone(&ring)),
+            quiesced: false,
+            gone: false,
+            down: false,
+            more: false,
+            messages: Vec::new(),
+        };
+        Self {
+            socket: parts.socket,
+            ring,
+            waiter: parts.waiter,
+            info: parts.info,
+            link_type: parts.link_type,
+            tally: parts.tally,
+            drop_looped: parts.drop_looped,
+            reader: Mutex::new(reader),
+            counters: Counters::default(),
+            kernel: Mutex::new(KernelCounters::new()),
+            environment: Mutex::new(parts.environment),
+            current: Arc::default(),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    /// What was granted.
+    pub fn info(&self) -> &CaptureInfo {
+        &self.info
+    }
+
+    /// The descriptor that is readable exactly while `next_block(0)` would
+    /// return something.
+    pub fn fd(&self) -> RawFd {
+        self.waiter.fd()
+    }
+
+    /// The next block; `None` after `timeout_ms` (negative: never, 0: at once).
+    ///
+    /// # Errors
+    /// `Wakeup`, `Shutdown` (stopped, everything handed out), `InterfaceNotFound`
+    /// (removed), `BadHandle` (being closed), `Io`.
+    pub fn next_block(&self, timeout_ms: i32) -> Result<Option<Arc<Block>>> {
+        let deadline = Deadline::after(timeout_ms);
+        let mut sure = false;
+        loop {
+            let (block, down) =
+                self.with_reader(|reader| (self.try_next(reader, sure), reader.down));
+            let block = block?;
+            if block.is_some() {
+                return Ok(block);
+            }
+            self.kernel.lock().read_if_due(&self.socket);
+            let longest = if down { DOWN_LOOK_MS } else { LONGEST_WAIT_MS };
+            let left = deadline.left_ms(longest);
+            if left == 0 && sure {
+                return Ok(None);
+            }
+            // A wait of 0 takes note of what the socket reported, so that the
+            // descriptor is not readable for it any longer.
+            let reported = self.waiter.wait(left).map_err(wait_failed)?;
+            if reported.socket_error || down {
+                self.with_reader(|reader| self.look_at_link(reader));
+            }
+            sure = true;
+        }
+    }
+
+    fn with_reader<R>(&self, work: impl FnOnce(&mut Reader) -> R) -> R {
+        let mut reader = self.reader.lock();
+        let result = work(&mut reader);
+        let messages = std::mem::take(&mut reader.messages);
+        drop(reader);
+        for (level, text) in messages {
+            log::write(level, format_args!("{text}"));
+        }
+        result
+    }
+
+    fn try_next(&self, reader: &mut Reader, sure: bool) -> Result<Option<Arc<Block>>> {
+        if self.waiter.is_closing() {
+            return Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
+        }
+        if self.waiter.take_wakeup(sure) {
+            self.rearm(reader);
+            return Err(Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup"));
+        }
+        let stopped = self.waiter.is_stopped();
+        if stopped && !reader.quiesced {
+            self.quiesce(reader);
+        }
+        if let Some(block) = self.take(reader) {
+            self.rearm(reader);
+            return Ok(Some(block));
+        }
+        if stopped {
+            // For the next thread, and for edge-triggered loops.
+            self.waiter.stop();
+            return Err(Error::new(Kind::Shutdown, "stop", "the capture is stopped"));
+        }
+        if reader.gone {
+            self.waiter.more();
+            return Err(self.interface_gone());
+        }
+        if reader.more {
+            reader.more = false;
+            self.waiter.no_more();
+        }
+        Ok(None)
+    }
+
+    /// After something was returned: what the socket reported is taken note of,
+    /// and whatever else is ready is signalled anew.
+    fn rearm(&self, reader: &mut Reader) {
+        let reported = self.waiter.wait(0).unwrap_or_default();
+        if reported.socket_error {
+            self.look_at_link(reader);
+        }
+        let more = reader.consumer.has_something()
+            || reader.gone
+            || reported.woken
+            || self.waiter.is_stopped();
+        if more {
+            self.waiter.more();
+        } else if reader.more {
+            self.waiter.no_more();
+        }
+        reader.more = more;
+    }
+
+    fn take(&self, reader: &mut Reader) -> Option<Arc<Block>> {
+        let ready = reader.consumer.ready();
+        let taken = reader.consumer.take()?;
+        let counters = &self.counters;
+        if ready > counters.blocks_ready_max.load(Ordering::Relaxed) {
+            counters.blocks_ready_max.store(ready, Ordering::Relaxed);
+        }
+        if let Some(gap) = taken.gap {
+            add(&counters.sequence_gaps, 1);
+            let missing = gap.got.saturating_sub(gap.expected);
+            reader.log(
+                Level::Warn,
+                format_args!(
+                    "block sequence gap: expected {}, got {} (dropped {missing} blocks)",
+                    gap.expected, gap.got,
+                ),
+            );
+        }
+        let count = taken.records.left;
+        let mut last_ns = taken.last_ns;
+        let mut away = 0;
+        let partial = taken.flags & crate::block::PARTIAL != 0;
+        if self.tally || partial {
+            let mut end = taken.records;
+            let (tally, last) = taken.memory.tally(&mut end, self.drop_looped);
+            away = tally.skipped + tally.looped;
+            add(&counters.skipped, tally.skipped.into());
+            add(&counters.looped, tally.looped.into());
+            add(&counters.truncated, tally.truncated.into());
+            if partial {
+                reader.consumer.part_taken(&taken, end);
+                last_ns = last;
+            }
+        }
+        add(&counters.delivered, count.saturating_sub(away).into());
+        add(&counters.blocks_delivered, 1);
+        add(&counters.blocks_empty, u64::from(count == 0));
+        let info = BlockInfo {
+            count,
+            sequence: taken.sequence,
+            first_ns: if count == 0 { last_ns } else { taken.memory.time_at(taken.records.offset) },
+            last_ns,
+            flags: taken.flags,
+            ifindex: self.info.ifindex,
+        };
+        let owner = Owner::Ring { ring: Arc::clone(&self.ring), index: taken.index };
+        Some(Arc::new(Block::new(taken.memory, self.link_type, info, taken.records.offset, owner)))
+    }
+
+    /// Ends the intake for good: bound to a protocol nobody sends, the hook is
+    /// drained (af_packet.c packet_do_bind, synchronize_net) and what the open
+    /// block holds is complete.
+    fn quiesce(&self, reader: &mut Reader) {
+        let bound = self.socket.bind(ETH_P_UNUSED, self.info.ifindex.cast_signed());
+        if let Err(errno) = bound {
+            // The interface is gone, and its hook with it.
+            reader.log(Level::Info, format_args!("stop: bind: {errno}"));
+        }
+        // A bind to a link that is down leaves ENETDOWN behind.
+        self.socket.take_error();
+        reader.quiesced = true;
+        reader.consumer.open_block_is_complete();
+    }
+
+    /// Makes the open block ready now, and goes on capturing.
+    ///
+    /// # Errors
+    /// `Bind`, `InterfaceNotFound`: capturing could not go on.
+    pub fn flush(&self) -> Result<()> {
+        self.with_reader(|reader| self.flush_locked(reader))
+    }
+
+    fn flush_locked(&self, reader: &mut Reader) -> Result<()> {
+        if !reader.quiesced && !reader.gone {
+            let ifindex = self.info.ifindex.cast_signed();
+            self.socket.bind(ETH_P_UNUSED, ifindex).map_err(|errno| {
+                self.look_at_link(reader);
+                self.rebind_failed(reader.gone, errno)
+            })?;
+            reader.consumer.open_block_is_complete();
+            let again = self.socket.bind(ETH_P_ALL, ifindex);
+            self.look_at_link(reader);
+            again.map_err(|errno| self.rebind_failed(reader.gone, errno))?;
+        }
+        if reader.consumer.has_something() {
+            reader.more = true;
+            self.waiter.more();
+        }
+        Ok(())
+    }
+
+    fn rebind_failed(&self, gone: bool, errno: crate::sys::Errno) -> Error {
+        if gone || errno.0 == libc::ENODEV {
+            return self.interface_gone();
+        }
+        Error::new(Kind::Bind, "bind", format!("flush could not bind the socket again: {errno}"))
+            .with_os(errno.0)
+    }
+
+    /// Reads the socket's pending error, which otherwise makes every poll
+    /// return, and finds out whether the interface still exists.
+    fn look_at_link(&self, reader: &mut Reader) {
+        let error = self.socket.take_error();
+        if error != 0 {
+            let name = &self.info.interface;
+            reader.log(Level::Info, format_args!("{name}: {}", crate::sys::Errno(error)));
+            reader.down = true;
+        }
+        if self.info.ifindex != 0
+            && !reader.gone
+            && self.socket.bound().is_ok_and(|address| address.sll_ifindex == -1)
+        {
+            reader.gone = true;
+            reader.down = false;
+            self.waiter.more();
+            reader.more = true;
+        }
+    }
+
+    fn interface_gone(&self) -> Error {
+        Error::new(
+            Kind::InterfaceNotFound,
+            "interface",
+            format!("interface not found: {} was removed while open", self.info.interface),
+        )
+        .with_os(libc::ENODEV)
+    }
+
+    /// Ends one wait. Async-signal-safe.
+    pub fn wakeup(&self) {
+        self.waiter.wakeup();
+    }
+
+    /// Forgets a pending wakeup.
+    pub fn clear_wakeup(&self) {
+        self.waiter.take_wakeup(true);
+    }
+
+    /// Ends every wait once what was received is handed out. Async-signal-safe.
+    pub fn stop(&self) {
+        self.waiter.stop();
+    }
+
+    /// All counters.
+    pub fn stats(&self) -> Stats {
+        let mut stats =
+            Stats { time_ns: clock::nanoseconds(clock::monotonic()), ..Stats::default() };
+        {
+            // Under the readers' lock: no block is handed out between the
+            // readings that have to add up.
+            let mut reader = self.reader.lock();
+            let mut kernel = self.kernel.lock();
+            kernel.read(&self.socket);
+            kernel.report(&mut stats);
+            stats.pending = reader.consumer.pending();
+            stats.blocks_ready = reader.consumer.ready();
+            let counters = &self.counters;
+            for (to, from) in [
+                (&mut stats.delivered, &counters.delivered),
+                (&mut stats.blocks_delivered, &counters.blocks_delivered),
+                (&mut stats.blocks_ready_max, &counters.blocks_ready_max),
+                (&mut stats.blocks_empty, &counters.blocks_empty),
+                (&mut stats.skipped, &counters.skipped),
+                (&mut stats.truncated, &counters.truncated),
+                (&mut stats.looped, &counters.looped),
+                (&mut stats.sequence_gaps, &counters.sequence_gaps),
+            ] {
+                *to = from.load(Ordering::Relaxed);
+            }
+        }
+        stats.blocks_ready_max = stats.blocks_ready_max.max(stats.blocks_ready);
+        stats.blocks_held = self.ring.held().into();
+        stats.oldest_held_ns = self.ring.oldest_held_ns();
+        self.environment.lock().report(&mut stats);
+        stats
+    }
+
+    /// The block that `next_packet` and `dispatch` are in.
+    #[inline]
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// Notes a failure for [`last_error`](Self::last_error).
+    pub fn note(&self, error: &Error) {
+        *self.last_error.lock() = Some(error.clone());
+    }
+
+    /// The last failure of a call on this capture.
+    pub fn last_error(&self) -> Option<Error> {
+        self.last_error.lock().clone()
+    }
+
+    /// Sends waiting threads home; the first half of a close.
+    pub fn interrupt(&self) {
+        self.waiter.close();
+    }
+
+    /// Ends the socket, whatever user space still holds; the second half of a
+    /// close, when no call is in progress any more.
+    pub fn close(&self) {
+        // A dispatch whose callback closes the capture releases its block itself.
+        if let Ok(mut current) = self.current.enter() {
+            current.replace(None);
+        }
+        if let Err(errno) = self.ring.close() {
+            // The mapping lingers and keeps the socket: at least nothing enters it.
+            self.with_reader(|reader| self.quiesce(reader));
+            log::warning!(
+                "close: held blocks could not be copied ({errno}); the socket's memory stays until \
+                 they are released"
+            );
+        }
+    }
+}
+
+/// The block that `next_packet` and `dispatch` are in; one thread at a time.
+#[derive(Debug, Default)]
+pub struct Current(Mutex<Option<Arc<Block>>>);
+
+impl Current {
+    /// Enters it.
+    ///
+    /// # Errors
+    /// `Busy`: another thread, or a caller further up the stack, is in it.
+    #[inline]
+    pub fn enter(&self) -> Result<InCurrent<'_>> {
+        self.0.try_lock().map(InCurrent).ok_or_else(|| {
+            Error::new(
+                Kind::Busy,
+                "capture",
+                "next_packet and dispatch are in use by another thread or by the caller of this \
+                 callback: one thread at a time, or use next_block",
+            )
+        })
+    }
+}
+
+/// See [`Current::enter`].
+#[derive(Debug)]
+pub struct InCurrent<'a>(MutexGuard<'a, Option<Arc<Block>>>);
+
+impl InCurrent<'_> {
+    /// The block.
+    #[inline]
+    pub fn get(&self) -> Option<&Arc<Block>> {
+        self.0.as_ref()
+    }
+
+    /// Goes on with another block; the one before is released.
+    pub fn replace(&mut self, block: Option<Arc<Block>>) {
+        if let Some(done) = std::mem::replace(&mut *self.0, block) {
+            release(&done);
+        }
+    }
+}
+
+/// Releases a block that user space has no handle to.
+pub fn release(block: &Block) {
+    if block.release() == Some(true) {
+        block.give_back();
+    }
+}
+
+fn wait_failed(errno: crate::sys::Errno) -> Error {
+    Error::new(Kind::Io, "epoll", format!("waiting failed: {errno}")).with_os(errno.0)
+}
+
+/// The end of a wait, on the monotonic clock: signals do not move it.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Option<Duration>);
+
+impl Deadline {
+    /// `timeout_ms` from now; negative: never.
+    pub fn after(timeout_ms: i32) -> Self {
+        let wait = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        Self(wait.map(|wait| if wait.is_zero() { wait } else { clock::monotonic() + wait }))
+    }
+
+    /// Milliseconds left, rounded up, at most `longest` (-1: no such limit).
+    pub fn left_ms(self, longest: i32) -> i32 {
+        let Some(end) = self.0 else { return longest };
+        let longest = if longest < 0 { i32::MAX } else { longest };
+        if end.is_zero() {
+            return 0;
+        }
+        let left = end.saturating_sub(clock::monotonic());
+        i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(longest).min(longest)
+    }
+}

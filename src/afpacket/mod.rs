@@ -1,0 +1,18 @@
+//! AF_PACKET: captures over TPACKET_V3 rings.
+//!
+//! How a packet flows: the kernel fills a block and sets its status ->
+//! [`consumer`] sees it (acquire load), takes it in order -> [`crate::block`]
+//! is handed out -> [`record`] walks it -> the release goes through [`ring`]
+//! back to the kernel (release store). [`open`] builds a [`capture`],
+//! [`waiter`] is what its threads and outer event loops wait on, [`counters`]
+//! keeps the statistics.
+
+pub mod capture;
+pub mod consumer;
+pub mod counters;
+mod open;
+#[allow(unsafe_code)]
+pub mod record;
+#[allow(unsafe_code)]
+pub mod ring;
+pub mod waiter;

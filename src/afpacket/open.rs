@@ -1,0 +1,402 @@
+//! Opening a capture: every value and the interface are checked before any
+//! memory is taken, nothing is received before the filter is in place, and a
+//! failure leaves nothing behind.
+
+use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
+use crate::afpacket::counters::Environment;
+use crate::afpacket::ring::Ring;
+use crate::afpacket::waiter::Waiter;
+use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
+use crate::error::{Error, Kind, Result};
+use crate::filter::Program;
+use crate::log;
+use crate::packet::link_type;
+use crate::sys::mmap::Mapping;
+use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
+use crate::sys::socket::{Socket, interface_index};
+use crate::sys::{Errno, process};
+use std::ffi::CString;
+
+/// The name that stands for every interface.
+const ANY: &str = "any";
+/// IFNAMSIZ, with the terminating NUL.
+const NAME_SIZE: usize = 16;
+/// The largest packet there is: BIG TCP's 512 KiB and headers. What fits a
+/// block is never cut.
+const LARGEST_PACKET: u64 = 520 << 10;
+/// struct tpacket_req3's retire timeout is 32 bits wide inside the kernel from
+/// here on (6.18: hrtimer, ktime); before it is an unsigned short.
+const WIDE_TIMER: u32 = 0x06_12_00;
+
+impl Capture {
+    /// Opens a capture on the interface of that name, or on "any".
+    ///
+    /// # Errors
+    /// See docs/errors.md: every step has its own.
+    pub fn open(interface: &[u8], config: &CaptureConfig) -> Result<Self> {
+        let any = interface == ANY.as_bytes();
+        let name = interface_name(interface)?;
+        config.validate(any)?;
+        let program = config.program()?;
+        let ifindex = if any { 0 } else { find_interface(&name)? };
+        let bound = MemoryBound::now(config.memory_limit);
+        let geometry = Geometry::fitting(config, bound)?;
+        process::claim().map_err(no_fork_detection)?;
+
+        let socket = Socket::packet().map_err(no_socket)?;
+        option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, TPACKET_V3)?;
+        if let Some(program) = &program {
+            attach(&socket, program)?;
+        }
+        let kernel_version = process::kernel_version();
+        let timer_ms = timer_ms(config.block_timeout, kernel_version);
+        let exact = config.has(flags::EXACT);
+        let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
+        let geometry = match request_ring(&socket, &geometry, timer_ms, config) {
+            Err(Errno(libc::ENOMEM)) if !exact && geometry.quarter() != geometry => {
+                let quarter = geometry.quarter();
+                shrunk_by.push(Bound::NoMemory);
+                request_ring(&socket, &quarter, timer_ms, config)
+                    .map_err(|errno| no_ring(errno, &quarter))?;
+                quarter
+            }
+            Err(errno) => return Err(no_ring(errno, &geometry)),
+            Ok(()) => geometry,
+        };
+        for bound in &shrunk_by {
+            log::warning!(
+                "ring shrunk from {} to {} blocks of {} bytes by {}",
+                config.block_count,
+                geometry.block_count,
+                geometry.block_size,
+                bound.option()
+            );
+        }
+        let (mapping, locked) = map_ring(&socket, &geometry, config.has(flags::LOCK_MEMORY))?;
+
+        if config.has(flags::IGNORE_OUTGOING) {
+            option(&socket, "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
+        }
+        if config.busy_poll != 0 {
+            let microseconds = config.busy_poll.cast_signed();
+            option(&socket, "SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds)?;
+        }
+        if config.has(flags::PROMISCUOUS) {
+            join(&socket, ifindex, libc::PACKET_MR_PROMISC, "PACKET_ADD_MEMBERSHIP (promiscuous)")?;
+        }
+        if config.has(flags::ALL_MULTICAST) {
+            join(&socket, ifindex, libc::PACKET_MR_ALLMULTI, "PACKET_ADD_MEMBERSHIP (allmulti)")?;
+        }
+        let waiter = Waiter::new(&socket).map_err(no_waiter)?;
+        let environment = Environment::new(ifindex);
+        socket.bind(ETH_P_ALL, ifindex.cast_signed()).map_err(|errno| no_bind(errno, &name))?;
+        let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
+
+        let keep_looped = config.has(flags::KEEP_LOOPED);
+        let drop_looped = !keep_looped && (any || hardware == arphrd::LOOPBACK);
+        // A packet is cut by a filter, or because it does not fit a block.
+        let may_cut = program.as_ref().is_some_and(|program| {
+            program.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
+        }) || u64::from(geometry.block_size) < LARGEST_PACKET + 4096;
+        let mut granted = config.flags;
+        if !locked {
+            granted &= !flags::LOCK_MEMORY;
+        }
+        let link_type = if any { None } else { Some(link_type(hardware)) };
+        let info = CaptureInfo {
+            block_size: geometry.block_size,
+            block_count: geometry.block_count,
+            frame_size: geometry.frame_size,
+            frame_count: geometry.frame_count(),
+            requested_block_size: config.block_size,
+            requested_block_count: config.block_count,
+            shrunk_by,
+            snap_length: config.snap_length,
+            block_timeout: config.block_timeout,
+            timer_ms,
+            ifindex,
+            kernel_version,
+            link_type: link_type.unwrap_or(crate::packet::NETRING_LINKTYPE_UNKNOWN),
+            flags: granted,
+            memory: geometry.memory(),
+            memory_bound: bound.bytes,
+            interface: String::from_utf8_lossy(interface).into_owned(),
+        };
+        Ok(Self::assemble(Parts {
+            socket,
+            ring: Ring::new(mapping, &geometry),
+            waiter,
+            info,
+            link_type,
+            tally: drop_looped || may_cut,
+            drop_looped,
+            environment,
+        }))
+    }
+}
+
+const TPACKET_V3: i32 = libc::tpacket_versions::TPACKET_V3 as i32;
+
+fn interface_name(interface: &[u8]) -> Result<CString> {
+    let refused = |why: &str| {
+        let name = String::from_utf8_lossy(&interface[..interface.len().min(64)]);
+        Error::config("interface", format!("interface name {name:?} {why}"))
+    };
+    if interface.is_empty() {
+        return Err(refused("is empty: name an interface, or \"any\""));
+    }
+    if interface.len() >= NAME_SIZE {
+        return Err(refused("is longer than 15 bytes"));
+    }
+    CString::new(interface).map_err(|_| refused("has a NUL inside"))
+}
+
+fn find_interface(name: &CString) -> Result<u32> {
+    interface_index(name).map_err(|errno| match errno.0 {
+        libc::ENODEV | libc::ENXIO => not_found(name),
+        _ => Error::new(
+            Kind::Io,
+            "if_nametoindex",
+            format!("looking up interface {} failed: {errno}", name.to_string_lossy()),
+        )
+        .with_os(errno.0),
+    })
+}
+
+fn not_found(name: &CString) -> Error {
+    Error::new(
+        Kind::InterfaceNotFound,
+        "interface",
+        format!(
+            "interface not found: {}; `ip link show` lists those of this network namespace",
+            name.to_string_lossy()
+        ),
+    )
+    .with_os(libc::ENODEV)
+}
+
+fn no_fork_detection(errno: Errno) -> Error {
+    Error::new(
+        Kind::NotSupported,
+        "MADV_WIPEONFORK",
+        format!("a fork could not be detected on this kernel ({errno}): Linux 4.14 is needed"),
+    )
+    .with_os(errno.0)
+}
+
+fn no_socket(errno: Errno) -> Error {
+    let (kind, message) = match errno.0 {
+        libc::EPERM | libc::EACCES => (
+            Kind::PermissionDenied,
+            format!(
+                "insufficient privileges (need CAP_NET_RAW): socket(AF_PACKET): {errno}; run as \
+                 root, or `setcap cap_net_raw+ep PROGRAM`, or inside a user namespace of your own \
+                 (`unshare -Urn`)"
+            ),
+        ),
+        libc::EAFNOSUPPORT => (
+            Kind::Socket,
+            format!("socket(AF_PACKET): {errno}; this kernel is built without CONFIG_PACKET"),
+        ),
+        libc::EMFILE | libc::ENFILE => (
+            Kind::Socket,
+            format!("socket(AF_PACKET): {errno}; close descriptors or raise `ulimit -n`"),
+        ),
+        _ => (Kind::Socket, format!("socket(AF_PACKET): {errno}")),
+    };
+    Error::new(kind, "socket", message).with_os(errno.0)
+}
+
+fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32) -> Result<()> {
+    socket.set(level, name, &value).map_err(|errno| {
+        let remedy = match (step, errno.0) {
+            ("PACKET_IGNORE_OUTGOING", libc::ENOPROTOOPT) => {
+                "; it was added in Linux 4.20: leave NETRING_CAPTURE_IGNORE_OUTGOING out on older \
+                 kernels"
+            }
+            ("SO_BUSY_POLL", libc::EPERM) => {
+                "; raising it needs CAP_NET_ADMIN: leave busy_poll at 0, or set \
+                 net.core.busy_read"
+            }
+            ("SO_BUSY_POLL", libc::ENOPROTOOPT) => {
+                "; it needs a kernel with CONFIG_NET_RX_BUSY_POLL: leave busy_poll at 0"
+            }
+            ("PACKET_VERSION", _) => "; TPACKET_V3 needs Linux 3.2",
+            _ => "",
+        };
+        Error::new(
+            Kind::SockOpt,
+            step,
+            format!("socket option {step} (value {value}) was refused: {errno}{remedy}"),
+        )
+        .with_os(errno.0)
+    })
+}
+
+fn attach(socket: &Socket, program: &Program) -> Result<()> {
+    socket.attach_filter(program.instructions()).map_err(|errno| {
+        let (kind, remedy) = match errno.0 {
+            libc::EINVAL => (Kind::Filter, "; the kernel does not accept this program"),
+            libc::ENOMEM => (
+                Kind::SockOpt,
+                "; a large program needs more option memory: raise net.core.optmem_max, or \
+                 shorten the program",
+            ),
+            _ => (Kind::SockOpt, ""),
+        };
+        Error::new(
+            kind,
+            "SO_ATTACH_FILTER",
+            format!(
+                "filter of {} instructions was refused: {errno}{remedy}",
+                program.instructions().len()
+            ),
+        )
+        .with_os(errno.0)
+    })
+}
+
+/// What the kernel's timer is given. It takes 0 as "choose by link speed"
+/// (af_packet.c prb_calc_retire_blk_tmo), so "only full blocks" is the longest
+/// time it can count.
+fn timer_ms(block_timeout: u32, kernel_version: u32) -> u32 {
+    match block_timeout {
+        BLOCK_TIMEOUT_KERNEL => 0,
+        0 if kernel_version >= WIDE_TIMER => u32::MAX,
+        0 => u32::from(u16::MAX),
+        milliseconds => milliseconds,
+    }
+}
+
+fn request_ring(
+    socket: &Socket,
+    geometry: &Geometry,
+    timer_ms: u32,
+    config: &CaptureConfig,
+) -> std::result::Result<(), Errno> {
+    let request = libc::tpacket_req3 {
+        tp_block_size: geometry.block_size,
+        tp_block_nr: geometry.block_count,
+        tp_frame_size: geometry.frame_size,
+        tp_frame_nr: geometry.frame_count(),
+        tp_retire_blk_tov: timer_ms,
+        tp_sizeof_priv: 0,
+        tp_feature_req_word: if config.has(flags::RXHASH) {
+            libc::TP_FT_REQ_FILL_RXHASH as u32
+        } else {
+            0
+        },
+    };
+    socket.set(SOL_PACKET, libc::PACKET_RX_RING, &request)
+}
+
+fn no_ring(errno: Errno, geometry: &Geometry) -> Error {
+    let kind = if errno.0 == libc::ENOMEM { Kind::Mmap } else { Kind::SockOpt };
+    let remedy = if errno.0 == libc::ENOMEM {
+        "; reduce block_count or block_size, or free memory"
+    } else {
+        ""
+    };
+    Error::new(
+        kind,
+        "PACKET_RX_RING",
+        format!(
+            "a ring of {} blocks of {} bytes was refused: {errno}{remedy}",
+            geometry.block_count, geometry.block_size
+        ),
+    )
+    .with_os(errno.0)
+}
+
+/// The ring's memory, and whether it is locked.
+fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping, bool)> {
+    let length = usize::try_from(geometry.length()).unwrap_or(usize::MAX);
+    let locked = if lock {
+        let mapping = Mapping::shared(socket.fd(), length, true);
+        if let Err(errno) = &mapping {
+            log::warning!(
+                "mmap with MAP_LOCKED failed, retrying without ({errno}); raise `ulimit -l` or \
+                 grant CAP_IPC_LOCK"
+            );
+        }
+        mapping.ok()
+    } else {
+        None
+    };
+    let is_locked = locked.is_some();
+    let mapping = match locked {
+        Some(mapping) => mapping,
+        None => Mapping::shared(socket.fd(), length, false).map_err(|errno| {
+            Error::new(
+                Kind::Mmap,
+                "mmap",
+                format!(
+                    "mapping the ring of {length} bytes failed: {errno}; reduce block_count or \
+                     block_size, or raise the limit on address space (`ulimit -v`)"
+                ),
+            )
+            .with_os(errno.0)
+        })?,
+    };
+    // Packets do not belong into core dumps; a kernel that cannot leave them
+    // out changes nothing for the capture.
+    if let Err(errno) = mapping.advise(libc::MADV_DONTDUMP) {
+        log::warning!("MADV_DONTDUMP failed ({errno}); core dumps will hold the ring");
+    }
+    Ok((mapping, is_locked))
+}
+
+fn join(socket: &Socket, ifindex: u32, kind: i32, step: &'static str) -> Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: ifindex.cast_signed(),
+        mr_type: kind as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    socket.set(SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request).map_err(|errno| {
+        Error::new(Kind::SockOpt, step, format!("socket option {step} was refused: {errno}"))
+            .with_os(errno.0)
+    })
+}
+
+fn no_waiter(errno: Errno) -> Error {
+    Error::new(
+        Kind::Io,
+        "epoll",
+        format!("epoll or eventfd was refused: {errno}; close descriptors or raise `ulimit -n`"),
+    )
+    .with_os(errno.0)
+}
+
+fn no_bind(errno: Errno, name: &CString) -> Error {
+    if errno.0 == libc::ENODEV {
+        return not_found(name);
+    }
+    Error::new(
+        Kind::Bind,
+        "bind",
+        format!("the socket could not be bound to {}: {errno}", name.to_string_lossy()),
+    )
+    .with_os(errno.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_never_wraps() {
+        assert_eq!(timer_ms(60, 0x05_0a_00), 60);
+        assert_eq!(timer_ms(0, 0x06_11_ff), 65_535);
+        assert_eq!(timer_ms(0, 0x06_12_00), u32::MAX);
+        assert_eq!(timer_ms(BLOCK_TIMEOUT_KERNEL, 0x06_12_00), 0);
+    }
+
+    #[test]
+    fn names() {
+        assert!(interface_name(b"eth0").is_ok());
+        for bad in [&b""[..], b"sixteen-bytes-xx", b"a\0b"] {
+            assert_eq!(interface_name(bad).unwrap_err().option, "interface");
+        }
+    }
+}

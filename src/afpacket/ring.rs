@@ -1,0 +1,230 @@
+//! The ring: the blocks' memory, who holds which of them, and what becomes of
+//! held blocks when the capture is closed.
+
+use crate::afpacket::record::BlockMemory;
+use crate::config::Geometry;
+use crate::sys::Result;
+use crate::sys::clock;
+use crate::sys::mmap::{self, Mapping};
+use crate::sys::packet::status;
+use parking_lot::RwLock;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// All of the ring block has been handed out.
+const TAKEN: u32 = 1 << 31;
+
+/// One block of the ring, as user space sees it.
+#[derive(Debug)]
+struct Holding {
+    /// How many handed-out blocks lie in it, and `TAKEN`.
+    state: AtomicU32,
+    /// When the first of them was handed out, monotonic nanoseconds.
+    since_ns: AtomicU64,
+    /// Sequence number of what was last handed out whole. A block that still
+    /// carries it is on its way back to the kernel, not ready again.
+    sequence: AtomicU64,
+}
+
+/// Who owns the memory.
+#[derive(Debug)]
+enum Backing {
+    /// The kernel's ring, mapped whole.
+    Ring(Mapping),
+    /// Closed: each held block is private memory of its own.
+    Copies,
+    /// Closed, but the copies could not be made: the mapping stays until the
+    /// last held block is released.
+    Lingering { _mapping: Mapping },
+}
+
+/// The mapped blocks.
+#[derive(Debug)]
+pub struct Ring {
+    base: NonNull<u8>,
+    block_size: u32,
+    holdings: Box<[Holding]>,
+    held: AtomicU32,
+    /// Taken for writing by `close` only.
+    backing: RwLock<Option<Backing>>,
+}
+
+// SAFETY: the base address is only handed on as `BlockMemory`, which is safe to
+// share; everything else is atomic or locked.
+unsafe impl Send for Ring {}
+// SAFETY: as above.
+unsafe impl Sync for Ring {}
+
+impl Ring {
+    /// The ring of this geometry in `mapping`, which is exactly as long.
+    pub fn new(mapping: Mapping, geometry: &Geometry) -> Self {
+        let holding = || Holding {
+            state: AtomicU32::new(0),
+            since_ns: AtomicU64::new(0),
+            sequence: AtomicU64::new(u64::MAX),
+        };
+        Self {
+            base: mapping.base(),
+            block_size: geometry.block_size,
+            holdings: (0..geometry.block_count).map(|_| holding()).collect(),
+            held: AtomicU32::new(0),
+            backing: RwLock::new(Some(Backing::Ring(mapping))),
+        }
+    }
+
+    /// Blocks of the ring.
+    pub fn block_count(&self) -> u32 {
+        self.holdings.len() as u32
+    }
+
+    /// The memory of a block. Only for the capture, while it is open, and for
+    /// blocks in user space's hands.
+    pub fn block(&self, index: u32) -> BlockMemory {
+        debug_assert!(index < self.block_count());
+        let offset = index as usize * self.block_size as usize;
+        let base = self.base.as_ptr().wrapping_add(offset);
+        let base = NonNull::new(base).unwrap_or(self.base);
+        // SAFETY: inside the mapping, page-aligned; it stays mapped until
+        // `close`, and after that for as long as the block is held.
+        unsafe { BlockMemory::new(base, self.block_size) }
+    }
+
+    /// Whether the kernel has retired the block and it was not handed out yet.
+    pub fn is_ready(&self, index: u32) -> bool {
+        let block = self.block(index);
+        if block.status() & status::USER == 0 {
+            return false;
+        }
+        let holding = &self.holdings[index as usize];
+        holding.state.load(Ordering::Acquire) & TAKEN == 0
+            && holding.sequence.load(Ordering::Relaxed) != block.header().sequence
+    }
+
+    /// Notes that a block is handed out: all of what is left of it, or only the
+    /// part that is ready.
+    pub fn hold(&self, index: u32, sequence: u64, all: bool) {
+        let holding = &self.holdings[index as usize];
+        let before = holding.state.fetch_add(1, Ordering::Relaxed);
+        if before & !TAKEN == 0 {
+            holding.since_ns.store(clock::nanoseconds(clock::monotonic()), Ordering::Relaxed);
+            self.held.fetch_add(1, Ordering::Relaxed);
+        }
+        if all {
+            holding.sequence.store(sequence, Ordering::Relaxed);
+            holding.state.fetch_or(TAKEN, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that nothing of the block is left to hand out: all of it went out
+    /// in parts. It goes back to the kernel now, or with the last part.
+    pub fn finish(&self, index: u32, sequence: u64) {
+        let holding = &self.holdings[index as usize];
+        holding.sequence.store(sequence, Ordering::Relaxed);
+        let before = holding.state.fetch_or(TAKEN, Ordering::AcqRel);
+        if before == 0 {
+            self.to_kernel(index);
+        }
+    }
+
+    /// Takes back a block or a part of one. Any thread, also after `close`.
+    pub fn give_back(&self, index: u32) {
+        // Held, so that `close` does not take the memory away in between.
+        let backing = self.backing.read();
+        let before = self.holdings[index as usize].state.fetch_sub(1, Ordering::AcqRel);
+        let none_left = before & !TAKEN == 1;
+        if none_left {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        match &*backing {
+            Some(Backing::Ring(_)) if before == TAKEN | 1 => self.to_kernel(index),
+            Some(Backing::Copies) if none_left => {
+                // SAFETY: a copy made by `close`, and its last user is gone.
+                unsafe { mmap::unmap(self.address(index), self.block_size as usize) };
+            }
+            Some(Backing::Lingering { .. }) if none_left && self.held() == 0 => {
+                drop(backing);
+                // The last one unmaps; whoever comes second finds nothing.
+                *self.backing.write() = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn to_kernel(&self, index: u32) {
+        // Ours again before it is the kernel's: the next hand-out starts at 0.
+        self.holdings[index as usize].state.store(0, Ordering::Relaxed);
+        self.block(index).give_back();
+    }
+
+    fn address(&self, index: u32) -> NonNull<u8> {
+        let address = self.block(index).base();
+        NonNull::new(address).unwrap_or(self.base)
+    }
+
+    /// Blocks of the ring that user space holds.
+    pub fn held(&self) -> u32 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How long the oldest of them has been held, in nanoseconds.
+    pub fn oldest_held_ns(&self) -> u64 {
+        if self.held() == 0 {
+            return 0;
+        }
+        let now = clock::nanoseconds(clock::monotonic());
+        self.holdings
+            .iter()
+            .filter(|holding| holding.state.load(Ordering::Relaxed) & !TAKEN != 0)
+            .map(|holding| now.saturating_sub(holding.since_ns.load(Ordering::Relaxed)))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Lets go of the kernel's ring: held blocks become private memory at the
+    /// same address, the rest is unmapped. A mapping alone would keep the socket
+    /// capturing (the vma holds the file), so the socket ends only through this.
+    /// Nobody may be reading statuses any more; user space may go on reading
+    /// and releasing what it holds.
+    ///
+    /// # Errors
+    /// A copy could not be made; the mapping lingers until the last release.
+    pub fn close(&self) -> Result<()> {
+        let mut backing = self.backing.write();
+        let Some(Backing::Ring(mapping)) = backing.take() else { return Ok(()) };
+        for index in 0..self.block_count() {
+            if !self.is_held(index) {
+                continue;
+            }
+            // SAFETY: whole pages of our mapping; the kernel does not write
+            // records that user space holds.
+            let copied =
+                unsafe { mmap::replace_by_copy(self.address(index), self.block_size as usize) };
+            if let Err(errno) = copied {
+                *backing = Some(Backing::Lingering { _mapping: mapping });
+                return Err(errno);
+            }
+        }
+        let (base, _) = mapping.into_raw();
+        debug_assert_eq!(base, self.base);
+        let mut index = 0;
+        while index < self.block_count() {
+            if self.is_held(index) {
+                index += 1;
+                continue;
+            }
+            let first = index;
+            while index < self.block_count() && !self.is_held(index) {
+                index += 1;
+            }
+            let length = (index - first) as usize * self.block_size as usize;
+            // SAFETY: blocks of our mapping that nobody holds.
+            unsafe { mmap::unmap(self.address(first), length) };
+        }
+        *backing = Some(Backing::Copies);
+        Ok(())
+    }
+
+    fn is_held(&self, index: u32) -> bool {
+        self.holdings[index as usize].state.load(Ordering::Acquire) & !TAKEN != 0
+    }
+}

@@ -1,0 +1,129 @@
+//! What the threads of a capture and outer event loops wait on: one epoll
+//! descriptor over the socket and three eventfds.
+//!
+//! It has to be readable exactly while `next_block` would return something, and
+//! the socket alone does not say so: its poll looks only at the block retired
+//! last (af_packet.c packet_poll, packet_previous_rx_frame), so it is ready
+//! while that one is merely held, and not while an older one is unread. The
+//! socket is therefore watched edge-triggered, each take drains what it
+//! reported, and `more` is set for as long as another block is ready. Writing
+//! `more` again makes a fresh edge, for edge-triggered outer loops and for the
+//! next of several waiting threads.
+
+use crate::sys::Result;
+use crate::sys::epoll::{Epoll, EventFd};
+use crate::sys::socket::Socket;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SOCKET: u64 = 0;
+const MORE: u64 = 1;
+const WAKEUP: u64 = 2;
+const STOP: u64 = 3;
+
+/// What a wait reported, as far as it needs an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reported {
+    /// The socket has a pending error: read it, or polls of it spin.
+    pub socket_error: bool,
+    /// A wakeup is pending.
+    pub woken: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Waiter {
+    epoll: Epoll,
+    more: EventFd,
+    wakeup: EventFd,
+    stop: EventFd,
+    /// A wakeup may be pending: saves a system call where none is.
+    maybe_woken: AtomicBool,
+    stopped: AtomicBool,
+    closing: AtomicBool,
+}
+
+impl Waiter {
+    /// Waits on `socket` and on what the other methods signal.
+    pub fn new(socket: &Socket) -> Result<Self> {
+        let waiter = Self {
+            epoll: Epoll::new()?,
+            more: EventFd::new()?,
+            wakeup: EventFd::new()?,
+            stop: EventFd::new()?,
+            maybe_woken: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        };
+        waiter.epoll.add(socket.fd(), libc::EPOLLIN | libc::EPOLLET, SOCKET)?;
+        waiter.epoll.add(waiter.more.fd(), libc::EPOLLIN, MORE)?;
+        waiter.epoll.add(waiter.wakeup.fd(), libc::EPOLLIN, WAKEUP)?;
+        waiter.epoll.add(waiter.stop.fd(), libc::EPOLLIN, STOP)?;
+        Ok(waiter)
+    }
+
+    /// The descriptor for outer loops.
+    pub fn fd(&self) -> RawFd {
+        self.epoll.raw()
+    }
+
+    /// Waits until something may have happened, for at most `timeout_ms` (-1:
+    /// for ever; 0: only takes note). Whoever returns looks at the ring itself.
+    pub fn wait(&self, timeout_ms: i32) -> Result<Reported> {
+        let mut reported = Reported::default();
+        self.epoll.wait(timeout_ms, |ready| {
+            let error = ready.events & (libc::EPOLLERR | libc::EPOLLHUP).cast_unsigned() != 0;
+            if ready.key == SOCKET && error {
+                reported.socket_error = true;
+            }
+            reported.woken |= ready.key == WAKEUP;
+        })?;
+        Ok(reported)
+    }
+
+    /// Something else is ready: readable, with a fresh edge.
+    pub fn more(&self) {
+        self.more.signal();
+    }
+
+    /// Nothing else is ready.
+    pub fn no_more(&self) {
+        self.more.clear();
+    }
+
+    /// Ends one wait. Async-signal-safe.
+    pub fn wakeup(&self) {
+        self.wakeup.signal();
+        // After the signal: whoever sees the hint finds the signal.
+        self.maybe_woken.store(true, Ordering::Release);
+    }
+
+    /// Takes a pending wakeup. `sure`: ask the kernel, not the hint.
+    pub fn take_wakeup(&self, sure: bool) -> bool {
+        let hint = self.maybe_woken.load(Ordering::Relaxed)
+            && self.maybe_woken.swap(false, Ordering::Acquire);
+        (hint || sure) && self.wakeup.clear()
+    }
+
+    /// Ends every wait, now and later. Async-signal-safe.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.stop.signal();
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Sends every waiting thread home, because the capture is being closed.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.stop.signal();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}

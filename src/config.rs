@@ -1,0 +1,483 @@
+//! What a capture is asked for: defaults, profiles, validation, and the bound
+//! on its memory that is checked before the kernel is asked for any.
+
+#![deny(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+use crate::error::{Error, Kind, Result};
+use crate::filter::Program;
+use crate::sys;
+
+/// A ring is never larger than this unless `memory_limit` says so.
+pub const DEFAULT_MEMORY_LIMIT: u64 = 1 << 30;
+/// Block timeout: the kernel's own choice.
+pub const BLOCK_TIMEOUT_KERNEL: u32 = u32::MAX;
+/// The kernel counts blocks in 16 bits (internal.h kactive_blk_num) and never
+/// checks; a larger ring stops delivering at the wrap.
+pub const MAX_BLOCK_COUNT: u32 = 65_535;
+/// tp_block_size is an int to the kernel.
+pub const MAX_BLOCK_SIZE: u32 = 1 << 30;
+/// Longest explicit block timeout: the kernel's field is 16 bits before 6.18
+/// (internal.h retire_blk_tov), and a wrapped value is a timer storm.
+pub const MAX_BLOCK_TIMEOUT: u32 = 65_535;
+/// SKB_MAX-like bound of the kernel for what a filter may return; a snap
+/// length above every packet cuts nothing.
+pub const MAX_SNAP_LENGTH: u32 = 0x7fff_ffff;
+/// TPACKET_ALIGNMENT.
+const FRAME_ALIGNMENT: u32 = 16;
+/// Record header, link-layer address, 16 bytes of link-layer header: the
+/// smallest frame size the kernel takes (af_packet.c packet_set_ring).
+const MIN_FRAME_SIZE: u32 = 96;
+
+/// What a capture does, one bit each.
+pub mod flags {
+    /// Ask the kernel for the flow hash of each packet.
+    pub const RXHASH: u64 = 0x1;
+    /// Promiscuous mode while open.
+    pub const PROMISCUOUS: u64 = 0x2;
+    /// All multicast while open.
+    pub const ALL_MULTICAST: u64 = 0x4;
+    /// PACKET_IGNORE_OUTGOING.
+    pub const IGNORE_OUTGOING: u64 = 0x8;
+    /// Keep outgoing packets of loopback devices.
+    pub const KEEP_LOOPED: u64 = 0x10;
+    /// MAP_LOCKED.
+    pub const LOCK_MEMORY: u64 = 0x20;
+    /// Never shrink the ring.
+    pub const EXACT: u64 = 0x40;
+    /// All that are known.
+    pub const KNOWN: u64 = 0x7f;
+}
+
+/// Values that belong together, for one kind of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// For most uses.
+    Default,
+    /// For full links: a deep ring of large blocks.
+    HighThroughput,
+    /// Packets within a millisecond.
+    LowLatency,
+    /// A small ring.
+    LowMemory,
+    /// Super-packets and jumbo frames, several to a block.
+    Jumbo,
+}
+
+/// What a capture is asked for.
+#[derive(Debug, Clone)]
+pub struct CaptureConfig {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Blocks of the ring.
+    pub block_count: u32,
+    /// Bytes of a frame; the kernel validates it and uses it for nothing else.
+    pub frame_size: u32,
+    /// Bytes kept of each packet; 0: all.
+    pub snap_length: u32,
+    /// Milliseconds until a block that is not full is handed over.
+    pub block_timeout: u32,
+    /// Microseconds of busy polling; 0: off.
+    pub busy_poll: u32,
+    /// `flags`.
+    pub flags: u64,
+    /// Bytes the ring may take; 0: `DEFAULT_MEMORY_LIMIT`.
+    pub memory_limit: u64,
+    /// Which packets.
+    pub filter: Option<Program>,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        let mut config = Self {
+            block_size: 0,
+            block_count: 0,
+            frame_size: 0,
+            snap_length: 0,
+            block_timeout: 0,
+            busy_poll: 0,
+            flags: flags::RXHASH,
+            memory_limit: 0,
+            filter: None,
+        };
+        config.apply(Profile::Default);
+        config
+    }
+}
+
+impl CaptureConfig {
+    /// Writes a profile's values: geometry and block timeout.
+    pub fn apply(&mut self, profile: Profile) {
+        const KIB: u32 = 1 << 10;
+        const MIB: u32 = 1 << 20;
+        let (block_size, block_count, frame_size, block_timeout) = match profile {
+            Profile::Default => (MIB, 64, 2048, 60),
+            Profile::HighThroughput => (2 * MIB, 64, 2048, 100),
+            Profile::LowLatency => (256 * KIB, 64, 2048, 1),
+            Profile::LowMemory => (64 * KIB, 32, 2048, 60),
+            Profile::Jumbo => (2 * MIB, 32, 65_536, 60),
+        };
+        self.block_size = block_size;
+        self.block_count = block_count;
+        self.frame_size = frame_size;
+        self.block_timeout = block_timeout;
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Checks every value that can be judged without the kernel. `any`: no
+    /// single interface.
+    ///
+    /// # Errors
+    /// `Kind::Config` naming the field, the value and the range.
+    pub fn validate(&self, any: bool) -> Result<()> {
+        range("block_size", self.block_size, 1, MAX_BLOCK_SIZE, "bytes")?;
+        range("block_count", self.block_count, 1, MAX_BLOCK_COUNT, "blocks")?;
+        range("frame_size", self.frame_size, MIN_FRAME_SIZE, self.granted_block_size(), "bytes")?;
+        if !self.frame_size.is_multiple_of(FRAME_ALIGNMENT) {
+            return Err(Error::config(
+                "frame_size",
+                format!("frame_size {} is not a multiple of {FRAME_ALIGNMENT}", self.frame_size),
+            ));
+        }
+        range("snap_length", self.snap_length, 0, MAX_SNAP_LENGTH, "bytes (0: whole packets)")?;
+        if self.block_timeout != BLOCK_TIMEOUT_KERNEL {
+            range(
+                "block_timeout",
+                self.block_timeout,
+                0,
+                MAX_BLOCK_TIMEOUT,
+                "milliseconds (0: only full blocks), or NETRING_BLOCK_TIMEOUT_KERNEL",
+            )?;
+        }
+        range("busy_poll", self.busy_poll, 0, i32::MAX.unsigned_abs(), "microseconds (0: off)")?;
+        let unknown = self.flags & !flags::KNOWN;
+        if unknown != 0 {
+            return Err(Error::config(
+                "flags",
+                format!("flags has bits unknown to this library: {unknown:#x}"),
+            ));
+        }
+        if any && self.has(flags::PROMISCUOUS | flags::ALL_MULTICAST) {
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_PROMISCUOUS and NETRING_CAPTURE_ALL_MULTICAST need one \
+                 interface, not \"any\": open a capture for each, or set them with ip link",
+            ));
+        }
+        if self.frame_count().is_none() {
+            return Err(Error::config(
+                "frame_size",
+                format!(
+                    "frame_size {} makes more than 2^32 frames of {} blocks of {} bytes: use a \
+                     larger frame_size or a smaller ring",
+                    self.frame_size, self.block_count, self.block_size
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The block size the kernel will take: whole pages.
+    pub fn granted_block_size(&self) -> u32 {
+        let page = u32::try_from(sys::process::page_size()).unwrap_or(4096);
+        self.block_size.checked_next_multiple_of(page).unwrap_or(MAX_BLOCK_SIZE)
+    }
+
+    /// Frames of the ring, if they fit the kernel's 32 bits.
+    pub fn frame_count(&self) -> Option<u32> {
+        self.granted_block_size().checked_div(self.frame_size)?.checked_mul(self.block_count)
+    }
+
+    /// The program to attach: the filter with the snap length worked in.
+    ///
+    /// # Errors
+    /// `Kind::Config`: a program that returns a computed length cannot be given
+    /// a snap length.
+    pub fn program(&self) -> Result<Option<Program>> {
+        Ok(match (&self.filter, self.snap_length) {
+            (None, 0) => None,
+            (None, snap) => Some(Program::keep(snap)),
+            (Some(filter), 0) => Some(filter.clone()),
+            (Some(filter), snap) => Some(filter.with_snap_length(snap)?),
+        })
+    }
+}
+
+fn range(field: &'static str, value: u32, least: u32, most: u32, unit: &str) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(field, format!("{field} {value} is out of range: {least} to {most} {unit}")))
+}
+
+/// Why a ring is smaller than asked for, or may not be larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// `memory_limit`, or its default.
+    Limit,
+    /// Half of the machine's available memory.
+    MemAvailable,
+    /// The room of the control group.
+    Cgroup,
+    /// The kernel answered ENOMEM.
+    NoMemory,
+}
+
+impl Bound {
+    /// The bit of `netring_capture_info.shrunk_by`.
+    pub fn bit(self) -> u32 {
+        match self {
+            Self::Limit => 0x1,
+            Self::MemAvailable => 0x2,
+            Self::Cgroup => 0x4,
+            Self::NoMemory => 0x8,
+        }
+    }
+
+    /// The name of the bound as an error's option.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Limit => "memory_limit",
+            Self::MemAvailable => "MemAvailable",
+            Self::Cgroup => "cgroup",
+            Self::NoMemory => "PACKET_RX_RING",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Limit => "memory_limit",
+            Self::MemAvailable => "half of the machine's available memory",
+            Self::Cgroup => "the room left in the control group",
+            Self::NoMemory => "what the kernel could allocate",
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Limit => "raise memory_limit, or reduce block_count or block_size",
+            Self::MemAvailable => "free memory, or reduce block_count or block_size",
+            Self::Cgroup => "raise the group's memory limit, or reduce block_count or block_size",
+            Self::NoMemory => "reduce block_count or block_size",
+        }
+    }
+}
+
+/// The most a ring may take, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryBound {
+    /// Bytes.
+    pub bytes: u64,
+    /// Which of the bounds it is.
+    pub bound: Bound,
+}
+
+impl MemoryBound {
+    /// min(`memory_limit` or 1 GiB, half of MemAvailable, the cgroup's room).
+    /// A ring larger than free memory makes the kernel kill other processes
+    /// before it answers ENOMEM (af_packet.c alloc_one_pg_vec_page falls back to
+    /// a vzalloc that invokes the OOM killer), so the kernel is never asked.
+    pub fn now(memory_limit: u64) -> Self {
+        let limit = if memory_limit == 0 { DEFAULT_MEMORY_LIMIT } else { memory_limit };
+        let half = sys::memory::available().map(|bytes| bytes >> 1);
+        Self::least(limit, half, sys::memory::cgroup_room())
+    }
+
+    fn least(limit: u64, half_available: Option<u64>, cgroup_room: Option<u64>) -> Self {
+        let mut least = Self { bytes: limit, bound: Bound::Limit };
+        for (bytes, bound) in [(half_available, Bound::MemAvailable), (cgroup_room, Bound::Cgroup)]
+        {
+            if let Some(bytes) = bytes
+                && bytes < least.bytes
+            {
+                least = Self { bytes, bound };
+            }
+        }
+        least
+    }
+}
+
+/// The geometry of a ring that fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of a block, whole pages.
+    pub block_size: u32,
+    /// Blocks.
+    pub block_count: u32,
+    /// Bytes of a frame.
+    pub frame_size: u32,
+    /// Why there are fewer blocks than asked for.
+    pub shrunk_by: Option<Bound>,
+}
+
+impl Geometry {
+    /// Bytes the kernel will allocate: it takes each block as a power of two
+    /// of pages (af_packet.c packet_set_ring, get_order).
+    pub fn memory(&self) -> u64 {
+        u64::from(self.block_size).next_power_of_two().saturating_mul(u64::from(self.block_count))
+    }
+
+    /// Bytes of the mapping.
+    pub fn length(&self) -> u64 {
+        u64::from(self.block_size).saturating_mul(u64::from(self.block_count))
+    }
+
+    /// Frames, as the kernel wants them told.
+    pub fn frame_count(&self) -> u32 {
+        self.block_size.checked_div(self.frame_size).unwrap_or(0).saturating_mul(self.block_count)
+    }
+
+    /// What `config` asks for, shrunk to `bound` where it must be and may be:
+    /// down to a quarter of the blocks.
+    ///
+    /// # Errors
+    /// `Kind::Mmap` with ENOMEM, naming the bound: a quarter does not fit
+    /// either, or the configuration says exact.
+    pub fn fitting(config: &CaptureConfig, bound: MemoryBound) -> Result<Self> {
+        let asked = Self {
+            block_size: config.granted_block_size(),
+            block_count: config.block_count,
+            frame_size: config.frame_size,
+            shrunk_by: None,
+        };
+        if asked.memory() <= bound.bytes {
+            return Ok(asked);
+        }
+        let block = u64::from(asked.block_size).next_power_of_two();
+        let room = bound.bytes.checked_div(block).unwrap_or(0);
+        let count = u32::try_from(room).unwrap_or(u32::MAX).min(asked.block_count);
+        if config.has(flags::EXACT) || count < asked.quarter().block_count {
+            return Err(asked.refused(bound, config.has(flags::EXACT)));
+        }
+        Ok(Self { block_count: count, shrunk_by: Some(bound.bound), ..asked })
+    }
+
+    /// A quarter of the blocks, at least one: the one more try after a real
+    /// ENOMEM.
+    pub fn quarter(&self) -> Self {
+        let block_count = self.block_count.div_ceil(4).max(1);
+        Self { block_count, shrunk_by: Some(Bound::NoMemory), ..*self }
+    }
+
+    fn refused(&self, bound: MemoryBound, exact: bool) -> Error {
+        let why = if exact {
+            "and NETRING_CAPTURE_EXACT forbids to shrink it"
+        } else {
+            "and so is a quarter of it"
+        };
+        Error::new(
+            Kind::Mmap,
+            bound.bound.option(),
+            format!(
+                "ring memory refused: {} blocks of {} bytes take {} bytes, more than {} ({} \
+                 bytes), {why}; {}. The kernel was not asked: a ring larger than free memory \
+                 makes it kill other processes",
+                self.block_count,
+                self.block_size,
+                self.memory(),
+                bound.bound.words(),
+                bound.bytes,
+                bound.bound.remedy(),
+            ),
+        )
+        .with_os(libc::ENOMEM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(bytes: u64) -> MemoryBound {
+        MemoryBound { bytes, bound: Bound::Limit }
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        for profile in [
+            Profile::Default,
+            Profile::HighThroughput,
+            Profile::LowLatency,
+            Profile::LowMemory,
+            Profile::Jumbo,
+        ] {
+            let mut config = CaptureConfig::default();
+            config.apply(profile);
+            config.validate(false).unwrap();
+            config.validate(true).unwrap();
+            let geometry = Geometry::fitting(&config, bound(256 << 20)).unwrap();
+            assert_eq!(geometry.shrunk_by, None);
+        }
+    }
+
+    #[test]
+    fn each_bad_value_names_its_field_and_range() {
+        type Spoil = fn(&mut CaptureConfig);
+        let cases: [(&str, &str, Spoil); 11] = [
+            ("block_size", "1 to 1073741824", |c| c.block_size = 0),
+            ("block_size", "1 to 1073741824", |c| c.block_size = u32::MAX),
+            ("block_count", "1 to 65535", |c| c.block_count = 0),
+            ("block_count", "1 to 65535", |c| c.block_count = 65_536),
+            ("frame_size", "96 to 1048576", |c| c.frame_size = 0),
+            ("frame_size", "96 to 1048576", |c| c.frame_size = 2 << 20),
+            ("frame_size", "multiple of 16", |c| c.frame_size = 2049),
+            ("snap_length", "0 to 2147483647", |c| c.snap_length = u32::MAX),
+            ("block_timeout", "0 to 65535", |c| c.block_timeout = 65_536),
+            ("busy_poll", "0 to 2147483647", |c| c.busy_poll = u32::MAX),
+            ("flags", "0x8000000000000080", |c| c.flags |= 0x8000_0000_0000_0080),
+        ];
+        for (field, words, spoil) in cases {
+            let mut config = CaptureConfig::default();
+            spoil(&mut config);
+            let error = config.validate(false).unwrap_err();
+            assert_eq!(error.kind, Kind::Config);
+            assert_eq!(error.option, field);
+            assert!(error.message.contains(words), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_shrunk_to_a_quarter_at_most() {
+        let config = CaptureConfig::default();
+        let whole = Geometry::fitting(&config, bound(64 << 20)).unwrap();
+        assert_eq!((whole.block_count, whole.shrunk_by), (64, None));
+        let half = Geometry::fitting(&config, bound((32 << 20) + 5)).unwrap();
+        assert_eq!((half.block_count, half.shrunk_by), (32, Some(Bound::Limit)));
+        let quarter = Geometry::fitting(&config, bound(16 << 20)).unwrap();
+        assert_eq!(quarter.block_count, 16);
+        let error = Geometry::fitting(&config, bound((16 << 20) - 1)).unwrap_err();
+        assert_eq!((error.kind, error.os), (Kind::Mmap, Some(libc::ENOMEM)));
+        assert_eq!(error.option, "memory_limit");
+        let exact = CaptureConfig { flags: flags::EXACT, ..config };
+        assert!(Geometry::fitting(&exact, bound(32 << 20)).is_err());
+    }
+
+    #[test]
+    fn memory_arithmetic_does_not_wrap() {
+        let config = CaptureConfig {
+            block_size: MAX_BLOCK_SIZE,
+            block_count: MAX_BLOCK_COUNT,
+            frame_size: 1 << 20,
+            ..CaptureConfig::default()
+        };
+        config.validate(false).unwrap();
+        let error = Geometry::fitting(&config, bound(1 << 30)).unwrap_err();
+        assert!(error.message.contains("70367670435840 bytes"), "{}", error.message);
+        let odd =
+            Geometry { block_size: 5 << 12, block_count: 3, frame_size: 2048, shrunk_by: None };
+        assert_eq!((odd.memory(), odd.length()), (3 * (8 << 12), 3 * (5 << 12)));
+    }
+
+    #[test]
+    fn the_least_bound_decides() {
+        let least = MemoryBound::least(100, Some(50), Some(70));
+        assert_eq!((least.bytes, least.bound), (50, Bound::MemAvailable));
+        let least = MemoryBound::least(100, Some(150), Some(70));
+        assert_eq!((least.bytes, least.bound), (70, Bound::Cgroup));
+        let least = MemoryBound::least(100, None, None);
+        assert_eq!((least.bytes, least.bound), (100, Bound::Limit));
+    }
+}

@@ -1,0 +1,410 @@
+//! struct netring_block: received packets, held until released.
+
+use crate::block::Block;
+use crate::error::{Error, Kind, Result};
+use crate::ffi::guard::{guard, guard_handle};
+use crate::ffi::handle::{HandleKind, Table};
+use crate::ffi::pointers::{CStruct, put_sized, writable, writable_sized};
+use crate::packet::{NETRING_LINKTYPE_UNKNOWN, netring_packet};
+use std::ffi::c_int;
+
+/// A block: packets that were received together, held until the last
+/// netring_block_release. A token, never dereferenced.
+///
+/// Its memory keeps its address and content until then, even when the capture is
+/// closed in between; packets may be changed in place meanwhile.
+#[allow(non_camel_case_types)]
+#[derive(Debug)]
+pub struct netring_block {
+    _opaque: [u8; 0],
+}
+
+pub(crate) static BLOCKS: Table<Block> = Table::new(HandleKind::Block);
+
+/// The kernel has dropped packets since the statistics were last read: not
+/// necessarily right before this block.
+pub const NETRING_BLOCK_LOSING: u32 = 0x4;
+/// Handed over by the timer, not because it was full.
+pub const NETRING_BLOCK_TIMEOUT: u32 = 0x20;
+/// Handed out by a flush or a stop before the kernel closed it; the rest of it,
+/// if there is one, comes later under the same sequence number.
+pub const NETRING_BLOCK_PARTIAL: u32 = 0x10000;
+
+const _: () = assert!(
+    NETRING_BLOCK_LOSING == crate::block::LOSING
+        && NETRING_BLOCK_TIMEOUT == crate::block::TIMEOUT
+        && NETRING_BLOCK_PARTIAL == crate::block::PARTIAL
+);
+
+/// Records of the kernel's struct tpacket3_hdr, each followed by a struct
+/// sockaddr_ll and the packet (linux/if_packet.h). A record whose tp_status
+/// lacks TP_STATUS_USER (1) is no packet: skip it.
+pub const NETRING_LAYOUT_TPACKET3: u32 = 3;
+
+/// What there is to know of a block besides its packets.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+pub struct netring_block_info {
+    /// The size passed in.
+    pub size: u32,
+    /// Records of the block. What is marked away is among them, so there may be
+    /// fewer packets; 0 is possible.
+    pub count: u32,
+    /// The kernel's sequence number of the block; the first is 1. Drops cause no
+    /// gaps: the kernel numbers blocks when it opens them.
+    pub sequence: u64,
+    /// Time of the first packet, nanoseconds since 1970-01-01 UTC.
+    pub first_ns: u64,
+    /// Time of the last packet.
+    pub last_ns: u64,
+    /// NETRING_BLOCK_* bits.
+    pub flags: u32,
+    /// Index of the interface captured; 0: any, each packet has its own.
+    pub ifindex: u32,
+}
+
+/// A block's memory, for walks in other languages: start at `base + first`, go
+/// through `count` records as `layout` says, check every offset against
+/// `length`.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+pub struct netring_block_view {
+    /// The size passed in.
+    pub size: u32,
+    /// NETRING_LAYOUT_*.
+    pub layout: u32,
+    /// First byte of the block, valid until its release.
+    pub base: *mut u8,
+    /// Bytes of the block.
+    pub length: u64,
+    /// Offset of the first record from `base`.
+    pub first: u32,
+    /// Records.
+    pub count: u32,
+    /// Bytes from record to record; 0: each record says.
+    pub stride: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// The place of an inline walk over a block (netring_inline.h), in the caller's
+/// memory. Its fields are for that header.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+pub struct netring_cursor {
+    /// The size passed in.
+    pub size: u32,
+    /// NETRING_LAYOUT_*.
+    pub layout: u32,
+    /// The next record.
+    pub next: *mut u8,
+    /// The current record; NULL before the first.
+    pub record: *mut u8,
+    /// One past the last byte of the block.
+    pub end: *mut u8,
+    /// Records left, the next one included.
+    pub left: u32,
+    /// Link type of every packet; NETRING_LINKTYPE_UNKNOWN: each record says.
+    pub link_type: u16,
+    /// 0.
+    pub reserved: u16,
+    /// First byte of the block.
+    pub base: *mut u8,
+}
+
+const _: () = assert!(size_of::<netring_block_info>() == 40);
+const _: () = assert!(size_of::<netring_block_view>() == 40);
+const _: () = assert!(size_of::<netring_cursor>() == 48);
+
+// SAFETY: repr(C) without padding, integers only.
+unsafe impl CStruct for netring_block_info {}
+// SAFETY: repr(C) without padding; the pointer is only written.
+unsafe impl CStruct for netring_block_view {}
+// SAFETY: as above.
+unsafe impl CStruct for netring_cursor {}
+
+/// Fills up to `count` packets, the next ones of the block's own cursor, and
+/// moves it. Returns how many; 0 at the end. The packets' `data` stays valid
+/// until the block's release, whatever is read in between.
+///
+/// `packets` are `count` elements of `size` bytes each: sizeof(struct
+/// netring_packet) of the caller's header. Batches of 64 are best: more evict
+/// from the cache what was just brought in.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `packets`
+/// is NULL or misaligned, or `size` is less than 64, more than 4096 or not a
+/// multiple of 8. NETRING_EIO, the block's memory was overwritten; release it.
+/// One thread at a time (other threads may retain and release, and walk with
+/// cursors of their own).
+///
+/// # Safety
+/// `packets` must be writable for `count` times `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_read(
+    block: *mut netring_block,
+    packets: *mut netring_packet,
+    size: usize,
+    count: usize,
+) -> c_int {
+    let call = |block: &Block| {
+        // SAFETY: the caller's promise.
+        let filled = unsafe { read_packets(block, packets, size, count)? };
+        Ok(c_int::try_from(filled).unwrap_or(c_int::MAX))
+    };
+    guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
+}
+
+/// Checks the caller's array and fills it.
+///
+/// # Safety
+/// `packets` is writable for `count` times `size` bytes.
+#[inline]
+pub(crate) unsafe fn read_packets(
+    block: &Block,
+    packets: *mut netring_packet,
+    size: usize,
+    count: usize,
+) -> Result<usize> {
+    check_packets(packets, size)?;
+    // More than fit an int are left for the next call.
+    let count = count.min(c_int::MAX as usize);
+    // SAFETY: checked, and the caller's promise.
+    let filled = unsafe { block.read(packets, size, count)? };
+    if size > size_of::<netring_packet>() {
+        for index in 0..filled {
+            // SAFETY: inside the element, behind what was filled.
+            let rest =
+                unsafe { packets.cast::<u8>().add(index * size + size_of::<netring_packet>()) };
+            // SAFETY: up to the end of the element.
+            unsafe { rest.write_bytes(0, size - size_of::<netring_packet>()) };
+        }
+    }
+    Ok(filled)
+}
+
+/// Whether the caller's array can take packets.
+#[inline]
+pub(crate) fn check_packets(packets: *mut netring_packet, size: usize) -> Result<()> {
+    writable(packets, "packets")?;
+    if size != size_of::<netring_packet>()
+        && (size < size_of::<netring_packet>() || size > 4096 || !size.is_multiple_of(8))
+    {
+        return Err(Error::config(
+            "size",
+            format!("size {size} is not that of a packet: 64 to 4096, a multiple of 8"),
+        ));
+    }
+    Ok(())
+}
+
+/// Moves the block's own cursor back to its first packet.
+///
+/// Errors: NETRING_EBADF, not a block, or released. One thread at a time.
+///
+/// # Safety
+/// None: any value is checked.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_rewind(block: *mut netring_block) -> c_int {
+    guard_handle(
+        &BLOCKS,
+        block,
+        |block| {
+            block.rewind();
+            Ok(0)
+        },
+        |_, _| {},
+    )
+}
+
+/// Adds `count` users to a block: it then takes as many more releases.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, more than
+/// 2^32 - 1 users. MT-Safe.
+///
+/// # Safety
+/// None: any value is checked.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_retain(block: *mut netring_block, count: u32) -> c_int {
+    guard_handle(
+        &BLOCKS,
+        block,
+        |block| match block.retain(count) {
+            Ok(()) => Ok(0),
+            Err(None) => Err(released()),
+            Err(Some(users)) => Err(Error::config(
+                "count",
+                format!("{count} more users than the {users} there are do not fit"),
+            )),
+        },
+        |_, _| {},
+    )
+}
+
+/// Takes one user away; the last release gives the block back to the kernel
+/// and ends the handle. Any thread, any order, also after the capture's close.
+/// NULL is fine.
+///
+/// Until its oldest held block is released, a full ring drops packets, however
+/// many newer ones are free: the kernel fills blocks in order.
+///
+/// Errors: NETRING_EBADF, not a block, or released before. MT-Safe.
+///
+/// # Safety
+/// The block's memory is not used any more by whoever it was given to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_release(block: *mut netring_block) -> c_int {
+    guard(|| {
+        if !block.is_null() {
+            let last = BLOCKS.pin(block)?.release().ok_or_else(released)?;
+            if last && let Some(block) = BLOCKS.close(block)?.finish() {
+                block.give_back();
+            }
+        }
+        Ok(0)
+    })
+}
+
+fn released() -> Error {
+    Error::new(Kind::BadHandle, "block", "the block was released")
+}
+
+/// Writes what there is to know of a block: as much of it as `size` bytes hold.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+/// NULL or misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+///
+/// # Safety
+/// `out` must be writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_info(
+    block: *mut netring_block,
+    out: *mut netring_block_info,
+    size: usize,
+) -> c_int {
+    let call = |block: &Block| {
+        writable_sized(out, "out", size, 8)?;
+        let info = block.info();
+        let value = netring_block_info {
+            size: size as u32,
+            count: info.count,
+            sequence: info.sequence,
+            first_ns: info.first_ns,
+            last_ns: info.last_ns,
+            flags: info.flags,
+            ifindex: info.ifindex,
+        };
+        // SAFETY: checked, and the caller's promise.
+        unsafe { put_sized(out, size, &value) };
+        Ok(0)
+    };
+    guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
+}
+
+/// Writes where the block's memory lies and how it is laid out, for walks in
+/// other languages: as much of it as `size` bytes hold.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+/// NULL or misaligned, or `size` is less than 8 or more than 4096.
+/// Ownership: the memory is borrowed until the block's release. MT-Safe.
+///
+/// # Safety
+/// `out` must be writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_view(
+    block: *mut netring_block,
+    out: *mut netring_block_view,
+    size: usize,
+) -> c_int {
+    let call = |block: &Block| {
+        writable_sized(out, "out", size, 8)?;
+        let memory = block.memory();
+        let start = block.start();
+        let value = netring_block_view {
+            size: size as u32,
+            layout: NETRING_LAYOUT_TPACKET3,
+            base: memory.base(),
+            length: memory.length().into(),
+            first: start.offset,
+            count: start.left,
+            stride: 0,
+            reserved: 0,
+        };
+        // SAFETY: checked, and the caller's promise.
+        unsafe { put_sized(out, size, &value) };
+        Ok(0)
+    };
+    guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
+}
+
+/// Sets up an inline walk (netring_inline.h) at the block's first packet. Any
+/// number of walks may go over one block at the same time, each with a cursor
+/// of its own; netring_block_read's cursor is not moved.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+/// NULL or misaligned, or `size` is not sizeof(struct netring_cursor) or more.
+/// Ownership: the cursor borrows the block until its release. MT-Safe.
+///
+/// # Safety
+/// `out` must be writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_cursor(
+    block: *mut netring_block,
+    out: *mut netring_cursor,
+    size: usize,
+) -> c_int {
+    let call = |block: &Block| {
+        writable_sized(out, "out", size, size_of::<netring_cursor>())?;
+        let memory = block.memory();
+        let start = block.start();
+        let base = memory.base();
+        // A hostile block may say anything: an empty walk, then.
+        let inside = start.offset <= memory.length();
+        let value = netring_cursor {
+            size: size as u32,
+            layout: NETRING_LAYOUT_TPACKET3,
+            next: if inside { base.wrapping_add(start.offset as usize) } else { base },
+            record: std::ptr::null_mut(),
+            end: base.wrapping_add(memory.length() as usize),
+            left: if inside { start.left } else { 0 },
+            link_type: block.link_type().unwrap_or(NETRING_LINKTYPE_UNKNOWN),
+            reserved: 0,
+            base,
+        };
+        // SAFETY: checked, and the caller's promise.
+        unsafe { put_sized(out, size, &value) };
+        Ok(0)
+    };
+    guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
+}
+
+/// Copies the link-layer source address of the packet with this cookie
+/// (netring_packet.cookie) to `out`, at most `size` bytes of it; returns its
+/// length: 6 for Ethernet, 0 where the link has none.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
+/// NULL with a size, or no packet of this block has that cookie. MT-Safe.
+///
+/// # Safety
+/// `out` must be writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_address(
+    block: *mut netring_block,
+    cookie: u64,
+    out: *mut u8,
+    size: usize,
+) -> c_int {
+    let call = |block: &Block| {
+        let (address, length) = block.address(cookie)?;
+        if size != 0 {
+            writable(out, "out")?;
+            let both = length.min(size);
+            // SAFETY: writable for `size` bytes by the caller's promise.
+            unsafe { std::ptr::copy_nonoverlapping(address.as_ptr(), out, both) };
+        }
+        Ok(length as c_int)
+    };
+    guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
+}

@@ -1,0 +1,239 @@
+//! struct netring_capture_config.
+
+use crate::config::{CaptureConfig, Profile, flags};
+use crate::error::{Error, Result};
+use crate::ffi::filter::{FILTERS, netring_filter};
+use crate::ffi::guard::guard;
+use crate::ffi::pointers::{CStruct, put_sized, read_sized, writable, writable_sized};
+use std::ffi::c_int;
+use std::mem::offset_of;
+
+/// For most uses: 64 blocks of 1 MiB, handed over after at most 60 ms.
+pub const NETRING_PROFILE_DEFAULT: u32 = 0;
+/// For full links: 64 blocks of 2 MiB, 100 ms.
+pub const NETRING_PROFILE_HIGH_THROUGHPUT: u32 = 1;
+/// Packets within a millisecond: 64 blocks of 256 KiB, 1 ms.
+pub const NETRING_PROFILE_LOW_LATENCY: u32 = 2;
+/// A small ring: 32 blocks of 64 KiB, 60 ms. Super-packets of 64 KiB are cut.
+pub const NETRING_PROFILE_LOW_MEMORY: u32 = 3;
+/// For jumbo frames and super-packets up to 512 KiB, several to a block: 32
+/// blocks of 2 MiB, 60 ms.
+pub const NETRING_PROFILE_JUMBO: u32 = 4;
+
+/// `block_timeout`: the kernel's own choice, from the link's speed (about 1 to
+/// 8 ms; af_packet.c prb_calc_retire_blk_tmo).
+pub const NETRING_BLOCK_TIMEOUT_KERNEL: u32 = 0xffffffff;
+
+/// Ask the kernel for each packet's flow hash. On by default.
+pub const NETRING_CAPTURE_RXHASH: u64 = 0x1;
+/// Receive packets for other hosts too, while open. Not with "any".
+pub const NETRING_CAPTURE_PROMISCUOUS: u64 = 0x2;
+/// Receive all multicast packets, while open. Not with "any".
+pub const NETRING_CAPTURE_ALL_MULTICAST: u64 = 0x4;
+/// Do not capture what this host sends; done by the kernel
+/// (PACKET_IGNORE_OUTGOING, Linux 4.20).
+pub const NETRING_CAPTURE_IGNORE_OUTGOING: u64 = 0x8;
+/// Keep outgoing packets of loopback devices, where each packet is then seen
+/// twice. By default they are marked away and counted as `looped`.
+pub const NETRING_CAPTURE_KEEP_LOOPED: u64 = 0x10;
+/// Map the ring with MAP_LOCKED, falling back without. The kernel never swaps
+/// a ring's pages out in any case, so this changes nothing on any known kernel.
+pub const NETRING_CAPTURE_LOCK_MEMORY: u64 = 0x20;
+/// Fail rather than use a smaller ring than asked for.
+pub const NETRING_CAPTURE_EXACT: u64 = 0x40;
+
+const _: () = assert!(
+    NETRING_CAPTURE_RXHASH == flags::RXHASH
+        && NETRING_CAPTURE_PROMISCUOUS == flags::PROMISCUOUS
+        && NETRING_CAPTURE_ALL_MULTICAST == flags::ALL_MULTICAST
+        && NETRING_CAPTURE_IGNORE_OUTGOING == flags::IGNORE_OUTGOING
+        && NETRING_CAPTURE_KEEP_LOOPED == flags::KEEP_LOOPED
+        && NETRING_CAPTURE_LOCK_MEMORY == flags::LOCK_MEMORY
+        && NETRING_CAPTURE_EXACT == flags::EXACT
+);
+
+/// What `init` of a struct netring_capture_config holds once it is initialised.
+pub const NETRING_CAPTURE_CONFIG_INIT_WORD: u32 = 0x4e524343;
+
+/// What a capture is asked for. Initialise it with netring_capture_config_init
+/// or NETRING_CAPTURE_CONFIG_INIT, then change what should differ.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+pub struct netring_capture_config {
+    /// sizeof(struct netring_capture_config), written by the initialiser.
+    pub size: u32,
+    /// NETRING_CAPTURE_CONFIG_INIT_WORD, written by the initialiser.
+    pub init: u32,
+    /// Bytes of a block, 1 to 2^30, rounded up to whole pages. Default 1 MiB.
+    /// The kernel allocates a power of two. A packet larger than a block is cut.
+    pub block_size: u32,
+    /// Blocks of the ring, 1 to 65535. Default 64.
+    pub block_count: u32,
+    /// Bytes of a frame, a multiple of 16, 96 to block_size. Default 2048. The
+    /// kernel checks it and uses it for nothing: packets take what they need.
+    pub frame_size: u32,
+    /// Bytes to keep of each packet, up to 2^31 - 1; 0 (default): all. The
+    /// kernel copies no more, and `len` tells the original length.
+    pub snap_length: u32,
+    /// Milliseconds after which a block that is not full is handed over, 1 to
+    /// 65535; default 60. Since Linux 6.18 the timer runs freely: a packet waits
+    /// for up to that long, on average half; before, in ticks of the kernel's
+    /// clock. 0: only full blocks (the kernel's longest: 49 days since Linux
+    /// 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
+    pub block_timeout: u32,
+    /// Microseconds of busy polling of the device queue (SO_BUSY_POLL); 0
+    /// (default): off. Needs CAP_NET_ADMIN and a kernel that has it.
+    pub busy_poll: u32,
+    /// NETRING_CAPTURE_* bits. Default NETRING_CAPTURE_RXHASH.
+    pub flags: u64,
+    /// Bytes the ring may take; 0 (default): 1 GiB. It never takes more than half
+    /// of the available memory or the control group's room: a larger one is
+    /// shrunk, down to a quarter of its blocks, or refused.
+    pub memory_limit: u64,
+    /// Which packets; NULL (default): all. The capture keeps its own copy.
+    pub filter: *mut netring_filter,
+}
+
+const _: () = assert!(size_of::<netring_capture_config>() == 56);
+
+// SAFETY: repr(C) without padding; integers, and a token for which every value
+// is checked.
+unsafe impl CStruct for netring_capture_config {}
+
+/// Size and init word: without these nothing can be said of a configuration.
+const LEAST: usize = offset_of!(netring_capture_config, block_size);
+
+impl From<&CaptureConfig> for netring_capture_config {
+    fn from(config: &CaptureConfig) -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            init: NETRING_CAPTURE_CONFIG_INIT_WORD,
+            block_size: config.block_size,
+            block_count: config.block_count,
+            frame_size: config.frame_size,
+            snap_length: config.snap_length,
+            block_timeout: config.block_timeout,
+            busy_poll: config.busy_poll,
+            flags: config.flags,
+            memory_limit: config.memory_limit,
+            filter: std::ptr::null_mut(),
+        }
+    }
+}
+
+/// Reads the caller's configuration over the defaults; NULL is the defaults.
+///
+/// # Safety
+/// `config`, if not NULL, is readable for the size it says it has.
+unsafe fn read(config: *const netring_capture_config) -> Result<netring_capture_config> {
+    let defaults = netring_capture_config::from(&CaptureConfig::default());
+    if config.is_null() {
+        return Ok(defaults);
+    }
+    // SAFETY: readable for these 8 bytes by the caller's promise.
+    let head = unsafe { read_sized(config, "config", LEAST, LEAST, defaults)? };
+    if head.init != NETRING_CAPTURE_CONFIG_INIT_WORD {
+        return Err(Error::config(
+            "init",
+            "config was never initialised: call netring_capture_config_init, or start from \
+             NETRING_CAPTURE_CONFIG_INIT",
+        ));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { read_sized(config, "config", head.size as usize, LEAST, defaults) }
+}
+
+/// The core's configuration for the caller's.
+///
+/// # Safety
+/// `config`, if not NULL, is readable for the size it says it has.
+pub(crate) unsafe fn capture_config(
+    config: *const netring_capture_config,
+) -> Result<CaptureConfig> {
+    // SAFETY: the caller's promise.
+    let config = unsafe { read(config)? };
+    let filter = if config.filter.is_null() {
+        None
+    } else {
+        let filter = FILTERS.pin(config.filter).map_err(|mut error| {
+            error.option = "filter".into();
+            error
+        })?;
+        Some((*filter).clone())
+    };
+    Ok(CaptureConfig {
+        block_size: config.block_size,
+        block_count: config.block_count,
+        frame_size: config.frame_size,
+        snap_length: config.snap_length,
+        block_timeout: config.block_timeout,
+        busy_poll: config.busy_poll,
+        flags: config.flags,
+        memory_limit: config.memory_limit,
+        filter,
+    })
+}
+
+/// Writes the defaults into a configuration of `size` bytes, which is
+/// sizeof(struct netring_capture_config).
+///
+/// Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+/// than 8 or more than 4096. MT-Safe.
+///
+/// # Safety
+/// `config` must be writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_capture_config_init(
+    config: *mut netring_capture_config,
+    size: usize,
+) -> c_int {
+    guard(|| {
+        writable_sized(config, "config", size, LEAST)?;
+        let mut defaults = netring_capture_config::from(&CaptureConfig::default());
+        defaults.size = size as u32;
+        // SAFETY: checked, and writable by the caller's promise.
+        unsafe { put_sized(config, size, &defaults) };
+        Ok(0)
+    })
+}
+
+/// Writes a profile's values (NETRING_PROFILE_*) into an initialised
+/// configuration: block_size, block_count, frame_size and block_timeout. What is
+/// assigned later wins.
+///
+/// Errors: NETRING_EINVAL, `config` is NULL or was never initialised, or there
+/// is no such profile. MT-Safe.
+///
+/// # Safety
+/// `config` must be readable and writable for the size it says it has.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_capture_config_profile(
+    config: *mut netring_capture_config,
+    profile: u32,
+) -> c_int {
+    guard(|| {
+        writable(config, "config")?;
+        let profile = match profile {
+            NETRING_PROFILE_DEFAULT => Profile::Default,
+            NETRING_PROFILE_HIGH_THROUGHPUT => Profile::HighThroughput,
+            NETRING_PROFILE_LOW_LATENCY => Profile::LowLatency,
+            NETRING_PROFILE_LOW_MEMORY => Profile::LowMemory,
+            NETRING_PROFILE_JUMBO => Profile::Jumbo,
+            unknown => {
+                return Err(Error::config("profile", format!("there is no profile {unknown}")));
+            }
+        };
+        // SAFETY: the caller's promise.
+        let mut changed = unsafe { read(config)? };
+        let mut values = CaptureConfig::default();
+        values.apply(profile);
+        changed.block_size = values.block_size;
+        changed.block_count = values.block_count;
+        changed.frame_size = values.frame_size;
+        changed.block_timeout = values.block_timeout;
+        // SAFETY: as large as it says, by the caller's promise.
+        unsafe { put_sized(config, changed.size as usize, &changed) };
+        Ok(0)
+    })
+}

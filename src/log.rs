@@ -1,0 +1,99 @@
+//! The log: silent unless a callback or NETRING_LOG asks for it.
+
+use parking_lot::RwLock;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// How much a message matters; lower is graver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Level {
+    /// Something failed.
+    Error = 1,
+    /// Something is not as asked for.
+    Warn = 2,
+    /// What was done.
+    Info = 3,
+    /// Details for the library's developers.
+    Debug = 4,
+}
+
+impl Level {
+    /// The word in front of a message.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Warn => "WARNING",
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+        }
+    }
+}
+
+/// Where messages go instead of stderr.
+pub trait Sink: Send + Sync {
+    /// Takes one message, without a trailing newline.
+    fn message(&self, level: Level, text: &str);
+}
+
+const UNSET: u32 = u32::MAX;
+static LEVEL: AtomicU32 = AtomicU32::new(UNSET);
+static SINK: RwLock<Option<Arc<dyn Sink>>> = RwLock::new(None);
+
+/// What NETRING_LOG asks for; read once. Programs with raised privileges read
+/// it as unset (secure_getenv), so that nobody makes them print.
+fn environment_level() -> u32 {
+    static ASKED: OnceLock<u32> = OnceLock::new();
+    *ASKED.get_or_init(|| match crate::sys::environment::secure("NETRING_LOG").as_deref() {
+        Some("error" | "1") => Level::Error as u32,
+        Some("warn" | "warning" | "2") => Level::Warn as u32,
+        Some("info" | "3") => Level::Info as u32,
+        Some("debug" | "4") => Level::Debug as u32,
+        _ => 0,
+    })
+}
+
+/// Sends messages of `level` and graver to `sink`; `None` goes back to the
+/// environment's choice. A message under way on another thread may still reach
+/// the old sink once.
+pub fn set(level: u32, sink: Option<Arc<dyn Sink>>) {
+    let mut current = SINK.write();
+    LEVEL.store(if sink.is_some() { level } else { UNSET }, Ordering::Relaxed);
+    *current = sink;
+}
+
+/// Whether a message of this level would go anywhere.
+pub fn enabled(level: Level) -> bool {
+    let asked = match LEVEL.load(Ordering::Relaxed) {
+        UNSET => environment_level(),
+        asked => asked,
+    };
+    level as u32 <= asked
+}
+
+/// Writes one message.
+pub fn write(level: Level, message: fmt::Arguments<'_>) {
+    if !enabled(level) {
+        return;
+    }
+    let text = message.to_string();
+    // Cloned, so that no lock is held while the sink runs: it may call back.
+    let sink = SINK.read().clone();
+    match sink {
+        Some(sink) => sink.message(level, &text),
+        None => {
+            // One write, so that lines of several threads do not mix. A closed
+            // stderr is nobody's error.
+            use std::io::Write;
+            let line = format!("netring: {}: {text}\n", level.word());
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+}
+
+/// Something is not as asked for.
+macro_rules! warning {
+    ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Warn, format_args!($($arg)*)) };
+}
+pub(crate) use warning;

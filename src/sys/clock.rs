@@ -1,0 +1,31 @@
+//! Monotonic time.
+
+use std::time::Duration;
+
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a live timespec; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &mut ts) };
+    // Both fields of a monotonic clock are never negative.
+    Duration::new(ts.tv_sec.unsigned_abs(), ts.tv_nsec.unsigned_abs() as u32)
+}
+
+/// CLOCK_MONOTONIC.
+pub fn monotonic() -> Duration {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// CLOCK_MONOTONIC_COARSE: a few nanoseconds to read, exact to a tick.
+pub fn monotonic_coarse() -> Duration {
+    read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Nanoseconds of a duration, saturating (in 584 years).
+pub fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sleeps; used only to wait out another thread's last steps at a close.
+pub fn nap(time: Duration) {
+    std::thread::sleep(time);
+}

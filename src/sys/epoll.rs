@@ -1,0 +1,102 @@
+//! epoll and eventfd.
+
+use super::{Errno, Result, check};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// An epoll instance.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+/// One reported readiness: the key given at `add`, and the kernel's event bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Ready {
+    /// The key of the source.
+    pub key: u64,
+    /// EPOLLIN, EPOLLERR and so on.
+    pub events: u32,
+}
+
+impl Epoll {
+    /// A new instance, close-on-exec.
+    pub fn new() -> Result<Self> {
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: a descriptor just made, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Watches `fd` for `events`; `key` comes back in [`Ready`].
+    pub fn add(&self, fd: BorrowedFd<'_>, events: i32, key: u64) -> Result<()> {
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: key };
+        // SAFETY: `event` is live for the call; both descriptors are open.
+        check(unsafe {
+            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)
+        })?;
+        Ok(())
+    }
+
+    /// Waits for at most `timeout_ms` (-1: for ever); calls `each` for every
+    /// ready source. An interrupting signal ends it early with nothing ready.
+    pub fn wait(&self, timeout_ms: i32, mut each: impl FnMut(Ready)) -> Result<()> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        // SAFETY: the array is live and its length is given.
+        let count = check(unsafe {
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                events.len() as i32,
+                timeout_ms,
+            )
+        });
+        let count = match count {
+            Ok(count) => count.unsigned_abs() as usize,
+            Err(Errno(libc::EINTR)) => 0,
+            Err(error) => return Err(error),
+        };
+        for event in events.iter().take(count) {
+            each(Ready { key: event.u64, events: event.events });
+        }
+        Ok(())
+    }
+
+    /// The descriptor, for outer loops.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A non-blocking eventfd.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// A new one at 0, close-on-exec.
+    pub fn new() -> Result<Self> {
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: a descriptor just made, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Makes it readable, with a fresh edge even where it already was.
+    /// Async-signal-safe. (The count cannot reach its 64-bit limit.)
+    pub fn signal(&self) {
+        let one = 1_u64;
+        // SAFETY: 8 bytes of a live integer.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Makes it unreadable; tells whether it was readable. Async-signal-safe.
+    pub fn clear(&self) -> bool {
+        let mut count = 0_u64;
+        // SAFETY: 8 writable bytes of a live integer.
+        let got = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+        got == 8
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.0.as_fd()
+    }
+}

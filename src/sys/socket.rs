@@ -1,0 +1,152 @@
+//! Packet sockets.
+
+use super::{Errno, Result, check};
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Types whose every byte pattern is a value and which hold no pointers that
+/// Rust would follow: what may cross `setsockopt` and `getsockopt`.
+///
+/// # Safety
+/// Implement it only for such `repr(C)` types.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Plain for i32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: integers only.
+unsafe impl Plain for libc::packet_mreq {}
+// SAFETY: integers only.
+unsafe impl Plain for libc::tpacket_req3 {}
+// SAFETY: integers only.
+unsafe impl Plain for libc::tpacket_stats_v3 {}
+
+/// A socket of the AF_PACKET family.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// A raw packet socket that receives nothing yet: protocol 0 until
+    /// [`bind`](Self::bind) (any other would capture from every interface at
+    /// once, af_packet.c packet_create).
+    pub fn packet() -> Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+        // SAFETY: a descriptor just made, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// setsockopt(2).
+    pub fn set<T: Plain>(&self, level: i32, name: i32, value: &T) -> Result<()> {
+        // SAFETY: `value` is a live T and its size is given.
+        check(unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                level,
+                name,
+                std::ptr::from_ref(value).cast(),
+                size_of::<T>() as libc::socklen_t,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// getsockopt(2) of a value of fixed size.
+    pub fn get<T: Plain>(&self, level: i32, name: i32) -> Result<T> {
+        let mut value = MaybeUninit::<T>::zeroed();
+        let mut length = size_of::<T>() as libc::socklen_t;
+        // SAFETY: `value` has room for `length` bytes.
+        check(unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                level,
+                name,
+                value.as_mut_ptr().cast(),
+                &mut length,
+            )
+        })?;
+        // SAFETY: zeroed, then written by the kernel; every pattern of a Plain is a value.
+        Ok(unsafe { value.assume_init() })
+    }
+
+    /// SO_ATTACH_FILTER with a program the caller has validated.
+    pub fn attach_filter(&self, program: &[super::filter::SockFilter]) -> Result<()> {
+        let Ok(len) = u16::try_from(program.len()) else { return Err(Errno(libc::EINVAL)) };
+        let fprog = libc::sock_fprog {
+            len,
+            // The kernel only reads through it.
+            filter: program.as_ptr().cast_mut().cast(),
+        };
+        // SAFETY: `fprog` and the instructions it points to live through the call.
+        check(unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const fprog).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// bind(2) to a protocol (host byte order) and an interface (0: every one).
+    pub fn bind(&self, protocol: u16, ifindex: i32) -> Result<()> {
+        let mut address = empty_address();
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = protocol.to_be();
+        address.sll_ifindex = ifindex;
+        // SAFETY: a live sockaddr_ll and its size.
+        check(unsafe {
+            libc::bind(
+                self.0.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// getsockname(2): the interface the socket is bound to now. Its index is
+    /// -1 once the interface is gone (af_packet.c packet_notifier).
+    pub fn bound(&self) -> Result<libc::sockaddr_ll> {
+        let mut address = empty_address();
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: room for `length` bytes.
+        check(unsafe {
+            libc::getsockname(self.0.as_raw_fd(), (&raw mut address).cast(), &mut length)
+        })?;
+        Ok(address)
+    }
+
+    /// SO_ERROR: the pending error, cleared by reading (0: none).
+    pub fn take_error(&self) -> i32 {
+        self.get::<i32>(libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0)
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn empty_address() -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        sll_family: 0,
+        sll_protocol: 0,
+        sll_ifindex: 0,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    }
+}
+
+/// The index of an interface of this network namespace.
+pub fn interface_index(name: &std::ffi::CStr) -> Result<u32> {
+    // SAFETY: a NUL-terminated string.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 { Err(Errno::last()) } else { Ok(index) }
+}
