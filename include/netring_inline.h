@@ -232,8 +232,8 @@ static inline uint32_t netring_cursor_ifindex(const struct netring_cursor *curso
     return netring_record_u32(cursor->record, NETRING_RECORD_IFINDEX);
 }
 
-/* The kernel's flow hash; 0 where the packet has none, or the capture was opened without
- * NETRING_CAPTURE_RXHASH. */
+/* The kernel's flow hash, never 0; 0 where the capture was opened without NETRING_CAPTURE_RXHASH.
+ */
 static inline uint32_t netring_cursor_rxhash(const struct netring_cursor *cursor)
 {
     return netring_record_u32(cursor->record, NETRING_RECORD_RXHASH);
