@@ -136,7 +136,7 @@ impl CaptureConfig {
         range("block_size", self.block_size, 1, MAX_BLOCK_SIZE, "bytes")?;
         range("block_count", self.block_count, 1, MAX_BLOCK_COUNT, "blocks")?;
         range("frame_size", self.frame_size, MIN_FRAME_SIZE, self.granted_block_size(), "bytes")?;
-        if !self.frame_size.is_multiple_of(FRAME_ALIGNMENT) {
+        if self.frame_size % FRAME_ALIGNMENT != 0 {
             return Err(Error::config(
                 "frame_size",
                 format!("frame_size {} is not a multiple of {FRAME_ALIGNMENT}", self.frame_size),
@@ -290,10 +290,9 @@ impl MemoryBound {
         let mut least = Self { bytes: limit, bound: Bound::Limit };
         for (bytes, bound) in [(half_available, Bound::MemAvailable), (cgroup_room, Bound::Cgroup)]
         {
-            if let Some(bytes) = bytes
-                && bytes < least.bytes
-            {
-                least = Self { bytes, bound };
+            match bytes {
+                Some(bytes) if bytes < least.bytes => least = Self { bytes, bound },
+                _ => {}
             }
         }
         least

@@ -303,7 +303,7 @@ impl Capture {
     /// drained (af_packet.c packet_do_bind, synchronize_net) and what the open
     /// block holds is complete.
     fn quiesce(&self, reader: &mut Reader) {
-        let bound = self.socket.bind(ETH_P_UNUSED, self.info.ifindex.cast_signed());
+        let bound = self.socket.bind(ETH_P_UNUSED, self.info.ifindex as i32);
         if let Err(errno) = bound {
             // The interface is gone, and its hook with it.
             reader.log(Level::Info, format_args!("stop: bind: {errno}"));
@@ -324,7 +324,7 @@ impl Capture {
 
     fn flush_locked(&self, reader: &mut Reader) -> Result<()> {
         if !reader.quiesced && !reader.gone {
-            let ifindex = self.info.ifindex.cast_signed();
+            let ifindex = self.info.ifindex as i32;
             self.socket.bind(ETH_P_UNUSED, ifindex).map_err(|errno| {
                 self.look_at_link(reader);
                 self.rebind_failed(reader.gone, errno)

@@ -78,7 +78,7 @@ impl Capture {
             option(&socket, "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
         }
         if config.busy_poll != 0 {
-            let microseconds = config.busy_poll.cast_signed();
+            let microseconds = config.busy_poll as i32;
             option(&socket, "SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds)?;
         }
         if config.has(flags::PROMISCUOUS) {
@@ -89,7 +89,7 @@ impl Capture {
         }
         let waiter = Waiter::new(&socket).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
-        socket.bind(ETH_P_ALL, ifindex.cast_signed()).map_err(|errno| no_bind(errno, &name))?;
+        socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
 
         let keep_looped = config.has(flags::KEEP_LOOPED);
@@ -282,7 +282,7 @@ fn request_ring(
         tp_retire_blk_tov: timer_ms,
         tp_sizeof_priv: 0,
         tp_feature_req_word: if config.has(flags::RXHASH) {
-            libc::TP_FT_REQ_FILL_RXHASH as u32
+            libc::TP_FT_REQ_FILL_RXHASH
         } else {
             0
         },
@@ -348,7 +348,7 @@ fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping
 
 fn join(socket: &Socket, ifindex: u32, kind: i32, step: &'static str) -> Result<()> {
     let request = libc::packet_mreq {
-        mr_ifindex: ifindex.cast_signed(),
+        mr_ifindex: ifindex as i32,
         mr_type: kind as u16,
         mr_alen: 0,
         mr_address: [0; 8],

@@ -72,7 +72,7 @@ impl Waiter {
     pub fn wait(&self, timeout_ms: i32) -> Result<Reported> {
         let mut reported = Reported::default();
         self.epoll.wait(timeout_ms, |ready| {
-            let error = ready.events & (libc::EPOLLERR | libc::EPOLLHUP).cast_unsigned() != 0;
+            let error = ready.events & (libc::EPOLLERR | libc::EPOLLHUP) as u32 != 0;
             if ready.key == SOCKET && error {
                 reported.socket_error = true;
             }

@@ -190,7 +190,7 @@ pub(crate) unsafe fn read_packets(
 pub(crate) fn check_packets(packets: *mut netring_packet, size: usize) -> Result<()> {
     writable(packets, "packets")?;
     if size != size_of::<netring_packet>()
-        && (size < size_of::<netring_packet>() || size > 4096 || !size.is_multiple_of(8))
+        && (size < size_of::<netring_packet>() || size > 4096 || size % 8 != 0)
     {
         return Err(Error::config(
             "size",
@@ -259,8 +259,10 @@ pub unsafe extern "C" fn netring_block_release(block: *mut netring_block) -> c_i
     guard(|| {
         if !block.is_null() {
             let last = BLOCKS.pin(block)?.release().ok_or_else(released)?;
-            if last && let Some(block) = BLOCKS.close(block)?.finish() {
-                block.give_back();
+            if last {
+                if let Some(block) = BLOCKS.close(block)?.finish() {
+                    block.give_back();
+                }
             }
         }
         Ok(0)

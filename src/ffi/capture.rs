@@ -168,7 +168,7 @@ impl From<&CaptureInfo> for netring_capture_info {
     fn from(info: &CaptureInfo) -> Self {
         let mut interface = [0; 16];
         for (to, from) in interface.iter_mut().take(15).zip(info.interface.bytes()) {
-            *to = from.cast_signed();
+            *to = from as c_char;
         }
         Self {
             size: size_of::<Self>() as u32,

@@ -7,13 +7,17 @@ use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn errno() -> c_int {
+    // SAFETY: no arguments.
+    let errno = unsafe { libc::__errno_location() };
     // SAFETY: the calling thread's errno.
-    unsafe { *libc::__errno_location() }
+    unsafe { *errno }
 }
 
 fn set_errno(value: c_int) {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = value };
+    // SAFETY: no arguments.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the calling thread's errno.
+    unsafe { *errno = value };
 }
 
 /// What errno is set to: the kernel's reason, or the code's own number.

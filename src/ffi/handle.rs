@@ -71,6 +71,11 @@ pub(crate) struct Pinned<T: 'static> {
     slot: &'static Slot<T>,
 }
 
+// SAFETY: a pin may be dropped, and its value read, on any thread.
+unsafe impl<T: Send + Sync> Send for Pinned<T> {}
+// SAFETY: the value is read by whoever closed the handle, on any thread.
+unsafe impl<T: Send + Sync> Send for Closing<T> {}
+
 /// A handle being closed: its token is stale, calls may still be in progress.
 pub(crate) struct Closing<T: 'static> {
     table: &'static Table<T>,

@@ -27,7 +27,7 @@ impl Epoll {
 
     /// Watches `fd` for `events`; `key` comes back in [`Ready`].
     pub fn add(&self, fd: BorrowedFd<'_>, events: i32, key: u64) -> Result<()> {
-        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: key };
+        let mut event = libc::epoll_event { events: events as u32, u64: key };
         // SAFETY: `event` is live for the call; both descriptors are open.
         check(unsafe {
             libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)

@@ -75,7 +75,7 @@ fn parse(reply: &[u8]) -> Option<Result<LinkCounters>> {
     match u16_at(reply, 4)? {
         libc::RTM_NEWLINK => {}
         kind if i32::from(kind) == libc::NLMSG_ERROR => {
-            let code = u32_at(reply, 16)?.cast_signed();
+            let code = u32_at(reply, 16)? as i32;
             return Some(Err(Errno(code.checked_neg()?)));
         }
         _ => return None,

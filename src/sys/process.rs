@@ -74,7 +74,7 @@ pub fn kernel_version() -> u32 {
     }
     // SAFETY: zeroed and then written by the kernel.
     let name = unsafe { name.assume_init() };
-    let release = name.release.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0);
+    let release = name.release.iter().map(|c| *c as u8).take_while(|c| *c != 0);
     parse_release(&release.collect::<Vec<u8>>())
 }
 
