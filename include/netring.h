@@ -213,9 +213,7 @@ typedef void (*netring_log_callback)(void *user, uint32_t level, const char *mes
  *
  * Errors: NETRING_EINVAL, `level` is not a NETRING_LOG_* value.
  * Ownership: `user` stays the caller's and must outlive its use. MT-Safe.
- *
- * # Safety
- * `callback` must be callable with `user` on any thread.
+ * Caller: `callback` must be callable with `user` on any thread.
  */
 int netring_log_set(uint32_t level, netring_log_callback callback, void *user);
 
@@ -352,9 +350,7 @@ struct netring_packet {
  * NETRING_ENOTSUP, Linux before 4.14. On an error `*out` is not written.
  * Ownership: the caller frees `*out` with netring_filter_free. MT-Safe. `err`
  * may be NULL.
- *
- * # Safety
- * `program` must be readable for `count` instructions, `out` and `err`
+ * Caller: `program` must be readable for `count` instructions, `out` and `err`
  * writable.
  */
 int netring_filter_new(const struct sock_filter *program,
@@ -376,9 +372,7 @@ int netring_filter_new(const struct sock_filter *program,
  * Linux before 4.14. On an error `*out` is not written.
  * Ownership: the caller frees `*out` with netring_filter_free. MT-Safe. `err`
  * may be NULL.
- *
- * # Safety
- * `text` must be readable for `length` bytes, `out` and `err` writable.
+ * Caller: `text` must be readable for `length` bytes, `out` and `err` writable.
  */
 int netring_filter_new_ddd(const char *text,
                            size_t length,
@@ -389,9 +383,6 @@ int netring_filter_new_ddd(const char *text,
  * The number of instructions of a filter.
  *
  * Errors: NETRING_EBADF, not a filter. MT-Safe.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_filter_count(struct netring_filter *filter);
 
@@ -408,9 +399,7 @@ int netring_filter_count(struct netring_filter *filter);
  * known of this packet (the kernel's flow hash at filter time, its mark, the
  * CPU, or bytes that were cut off): no verdict rather than a guess.
  * MT-Safe.
- *
- * # Safety
- * `packet` must be readable for `size` bytes, and its data for `caplen`.
+ * Caller: `packet` must be readable for `size` bytes, and its data for `caplen`.
  */
 int netring_filter_match(struct netring_filter *filter,
                          const struct netring_packet *packet,
@@ -420,9 +409,6 @@ int netring_filter_match(struct netring_filter *filter,
  * Frees a filter. Captures that were opened with it keep it. NULL is fine.
  *
  * Errors: NETRING_EBADF, not a filter, or freed before. MT-Safe.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_filter_free(struct netring_filter *filter);
 
@@ -529,9 +515,7 @@ struct netring_capture_config {
  *
  * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
  * than 8 or more than 4096. MT-Safe.
- *
- * # Safety
- * `config` must be writable for `size` bytes.
+ * Caller: `config` must be writable for `size` bytes.
  */
 int netring_capture_config_init(struct netring_capture_config *config, size_t size);
 
@@ -542,9 +526,7 @@ int netring_capture_config_init(struct netring_capture_config *config, size_t si
  *
  * Errors: NETRING_EINVAL, `config` is NULL or was never initialised, or there
  * is no such profile. MT-Safe.
- *
- * # Safety
- * `config` must be readable and writable for the size it says it has.
+ * Caller: `config` must be readable and writable for the size it says it has.
  */
 int netring_capture_config_profile(struct netring_capture_config *config, uint32_t profile);
 
@@ -714,9 +696,7 @@ struct netring_stats {
  * to do; docs/errors.md lists every one. On an error `*out` is not written.
  * Ownership: the caller closes `*out` with netring_capture_close. MT-Safe.
  * `err` may be NULL.
- *
- * # Safety
- * `interface` must be NUL-terminated, `config` readable for the size it says
+ * Caller: `interface` must be NUL-terminated, `config` readable for the size it says
  * it has, `out` and `err` writable.
  */
 int netring_capture_open(const char *interface,
@@ -731,9 +711,6 @@ int netring_capture_open(const char *interface,
  * lost). Calls in progress on other threads return NETRING_EBADF. NULL is fine.
  *
  * Errors: NETRING_EBADF, not a capture, or closed before. MT-Safe.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_capture_close(struct netring_capture *capture);
 
@@ -753,9 +730,7 @@ int netring_capture_close(struct netring_capture *capture);
  * capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL. NETRING_EIO,
  * waiting failed.
  * Ownership: the caller releases `*out` with netring_block_release. MT-Safe.
- *
- * # Safety
- * `out` must be writable.
+ * Caller: `out` must be writable.
  */
 int netring_capture_next_block(struct netring_capture *capture,
                                int timeout_ms,
@@ -776,9 +751,7 @@ int netring_capture_next_block(struct netring_capture *capture,
  * misaligned, or `size` is less than 64, more than 4096 or not a multiple of 8;
  * NETRING_EBUSY, another thread is in this call or in netring_capture_dispatch.
  * One thread at a time.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_capture_next_packet(struct netring_capture *capture,
                                 int timeout_ms,
@@ -813,9 +786,7 @@ typedef int (*netring_packets_callback)(void *user,
  * NETRING_EBUSY, another thread is in this call or in
  * netring_capture_next_packet, or it is called from its own callback.
  * One thread at a time.
- *
- * # Safety
- * `callback` must be callable with `user`.
+ * Caller: `callback` must be callable with `user`.
  */
 int netring_capture_dispatch(struct netring_capture *capture,
                              int timeout_ms,
@@ -832,9 +803,6 @@ int netring_capture_dispatch(struct netring_capture *capture,
  * Errors: NETRING_EBADF, not a capture. MT-Safe.
  * Ownership: the capture's; do not close it, read from it, or use it after
  * netring_capture_close.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_capture_fd(struct netring_capture *capture);
 
@@ -845,9 +813,6 @@ int netring_capture_fd(struct netring_capture *capture);
  *
  * Errors: NETRING_EBADF, not a capture. MT-Safe, async-signal-safe; leaves
  * errno alone on success.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_capture_wakeup(struct netring_capture *capture);
 
@@ -855,9 +820,6 @@ int netring_capture_wakeup(struct netring_capture *capture);
  * Forgets a pending wakeup.
  *
  * Errors: NETRING_EBADF, not a capture. MT-Safe.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_capture_wakeup_clear(struct netring_capture *capture);
 
@@ -869,9 +831,6 @@ int netring_capture_wakeup_clear(struct netring_capture *capture);
  *
  * Errors: NETRING_EBADF, not a capture. MT-Safe, async-signal-safe; leaves
  * errno alone on success.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_capture_stop(struct netring_capture *capture);
 
@@ -886,9 +845,6 @@ int netring_capture_stop(struct netring_capture *capture);
  *
  * Errors: NETRING_EBADF, not a capture. NETRING_ENODEV, the interface was
  * removed. NETRING_EBIND, the kernel refused; errno says why. MT-Safe.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_capture_flush(struct netring_capture *capture);
 
@@ -897,9 +853,7 @@ int netring_capture_flush(struct netring_capture *capture);
  *
  * Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
  * misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_capture_info(struct netring_capture *capture,
                          struct netring_capture_info *out,
@@ -916,9 +870,7 @@ int netring_capture_info(struct netring_capture *capture,
  *
  * Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
  * misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_capture_stats(struct netring_capture *capture, struct netring_stats *out, size_t size);
 
@@ -929,9 +881,7 @@ int netring_capture_stats(struct netring_capture *capture, struct netring_stats 
  *
  * Errors: NETRING_EINVAL, a NULL or misaligned argument, or `size` is less
  * than 8 or more than 4096. MT-Safe.
- *
- * # Safety
- * `now` and `before` must be readable, `out` writable for `size` bytes.
+ * Caller: `now` and `before` must be readable, `out` writable for `size` bytes.
  */
 int netring_stats_since(const struct netring_stats *now,
                         const struct netring_stats *before,
@@ -943,9 +893,7 @@ int netring_stats_since(const struct netring_stats *now,
  * where none has failed. A wait that was woken or stopped counts as one.
  *
  * Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL. MT-Safe.
- *
- * # Safety
- * `out` must be writable for a struct netring_error.
+ * Caller: `out` must be writable for a struct netring_error.
  */
 int netring_capture_last_error(struct netring_capture *capture, struct netring_error *out);
 
@@ -1057,9 +1005,7 @@ struct netring_cursor {
  * multiple of 8. NETRING_EIO, the block's memory was overwritten; release it.
  * One thread at a time (other threads may retain and release, and walk with
  * cursors of their own).
- *
- * # Safety
- * `packets` must be writable for `count` times `size` bytes.
+ * Caller: `packets` must be writable for `count` times `size` bytes.
  */
 int netring_block_read(struct netring_block *block,
                        struct netring_packet *packets,
@@ -1070,9 +1016,6 @@ int netring_block_read(struct netring_block *block,
  * Moves the block's own cursor back to its first packet.
  *
  * Errors: NETRING_EBADF, not a block, or released. One thread at a time.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_block_rewind(struct netring_block *block);
 
@@ -1081,9 +1024,6 @@ int netring_block_rewind(struct netring_block *block);
  *
  * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, more than
  * 2^32 - 1 users. MT-Safe.
- *
- * # Safety
- * None: any value is checked.
  */
 int netring_block_retain(struct netring_block *block, uint32_t count);
 
@@ -1096,9 +1036,7 @@ int netring_block_retain(struct netring_block *block, uint32_t count);
  * many newer ones are free: the kernel fills blocks in order.
  *
  * Errors: NETRING_EBADF, not a block, or released before. MT-Safe.
- *
- * # Safety
- * The block's memory is not used any more by whoever it was given to.
+ * Caller: The block's memory is not used any more by whoever it was given to.
  */
 int netring_block_release(struct netring_block *block);
 
@@ -1107,9 +1045,7 @@ int netring_block_release(struct netring_block *block);
  *
  * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
  * NULL or misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_block_info(struct netring_block *block, struct netring_block_info *out, size_t size);
 
@@ -1120,9 +1056,7 @@ int netring_block_info(struct netring_block *block, struct netring_block_info *o
  * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
  * NULL or misaligned, or `size` is less than 8 or more than 4096.
  * Ownership: the memory is borrowed until the block's release. MT-Safe.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_block_view(struct netring_block *block, struct netring_block_view *out, size_t size);
 
@@ -1134,9 +1068,7 @@ int netring_block_view(struct netring_block *block, struct netring_block_view *o
  * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
  * NULL or misaligned, or `size` is not sizeof(struct netring_cursor) or more.
  * Ownership: the cursor borrows the block until its release. MT-Safe.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_block_cursor(struct netring_block *block, struct netring_cursor *out, size_t size);
 
@@ -1147,9 +1079,7 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
  *
  * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
  * NULL with a size, or no packet of this block has that cookie. MT-Safe.
- *
- * # Safety
- * `out` must be writable for `size` bytes.
+ * Caller: `out` must be writable for `size` bytes.
  */
 int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t *out, size_t size);
 

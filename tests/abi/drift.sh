@@ -17,7 +17,7 @@ check() { # WHAT STATUS
     if [ "$2" -eq 0 ]; then echo "ok - $1"; else echo "not ok - $1"; rc=1; fi
 }
 
-echo 1..3
+echo 1..4
 $tool . --check
 check "the checked-in header is what the sources say" $?
 
@@ -33,4 +33,9 @@ printf '/// x\npub const NETRING_SHIFTED: u64 = 1 << 40;\n' >>"$copy/src/ffi/ver
 $tool "$copy" --check >/dev/null 2>&1
 [ $? -eq 2 ]
 check "self-test: a shift in a constant is refused" $?
+cp -r src "$copy"
+printf '/// x\n#[unsafe(no_mangle)]\npub extern "C" fn netring_x(x: *mut Core) {}\n' >>"$copy/src/ffi/version.rs"
+$tool "$copy" --check >/dev/null 2>&1
+[ $? -eq 2 ]
+check "self-test: a type of the core is refused" $?
 exit $rc

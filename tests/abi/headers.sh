@@ -119,10 +119,14 @@ for language in c c++; do
     done
     cp "$work/two" "$work/one.$language"
     { cat "$work/two"; echo 'int main(void) { return 0; }'; } >"$work/other.$language"
-    "$cc" -x $language -Wall -Werror -Iinclude -c -o "$work/one.o" "$work/one.$language" &&
-        "$cc" -x $language -Wall -Werror -Iinclude -c -o "$work/other.o" "$work/other.$language" &&
-        "$cc" -o "$work/program" "$work/one.o" "$work/other.o" &&
-        "$work/program"
-    report $? "two units of one $language program"
+    {
+        "$cc" -x $language -Wall -Werror -Iinclude -c -o "$work/one.o" "$work/one.$language" &&
+            "$cc" -x $language -Wall -Werror -Iinclude -c -o "$work/other.o" "$work/other.$language" &&
+            "$cc" -o "$work/program" "$work/one.o" "$work/other.o" &&
+            "$work/program"
+    } >"$work/out" 2>&1
+    status=$?
+    [ $status -eq 0 ] || head -n 20 "$work/out" | sed 's/^/# /'
+    report $status "two units of one $language program"
 done
 exit $rc

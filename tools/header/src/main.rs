@@ -3,9 +3,10 @@
 //!     netring-header ROOT            write ROOT/include/netring.h
 //!     netring-header ROOT --check    compare with it: exit 1 and a diff when it differs
 //!
-//! Every public `netring_*` and `NETRING_*` item at the top level of a file under `src/` lands in
-//! the header, and nothing else: those items are gathered into one file, and cbindgen sees only
-//! that. What comes out is put back into the order of the sources, module by module, and checked.
+//! Every public `netring_*` and `NETRING_*` item at the top level of a file under `src/` (and what
+//! cbindgen.toml renames to such a name) lands in the header, and nothing else: those items are
+//! gathered into one file, and cbindgen sees only that. What comes out is put back into the order of
+//! the sources, module by module, and checked.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -83,8 +84,9 @@ fn main() -> ExitCode {
 }
 
 fn run(root: &Path, check: bool) -> Result<bool> {
-    let modules = gather(&root.join("src"))?;
-    let text = header(root, &modules)?;
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
+    let modules = gather(&root.join("src"), &config.export.rename)?;
+    let text = header(config, &modules)?;
     verify(&text)?;
     let path = root.join("include").join("netring.h");
     let present = fs::read_to_string(&path).unwrap_or_default();
@@ -103,7 +105,7 @@ fn run(root: &Path, check: bool) -> Result<bool> {
 }
 
 /// All public items of the C interface, module by module.
-fn gather(src: &Path) -> Result<Vec<Module>> {
+fn gather(src: &Path, rename: &HashMap<String, String>) -> Result<Vec<Module>> {
     let mut files = Vec::new();
     rust_files(src, &mut files)?;
     files.sort();
@@ -113,9 +115,8 @@ fn gather(src: &Path) -> Result<Vec<Module>> {
         let parsed = syn::parse_file(&text).map_err(|e| format!("{}: {e}", file.display()))?;
         let mut items = Vec::new();
         for item in parsed.items {
-            if let Some(public) = public(item).map_err(|e| format!("{}: {e}", file.display()))? {
-                items.push(public);
-            }
+            let public = public(item, rename).map_err(|e| format!("{}: {e}", file.display()))?;
+            items.extend(public);
         }
         if items.is_empty() {
             continue;
@@ -153,7 +154,7 @@ fn module_name(file: &Path) -> String {
 }
 
 /// The item if it belongs to the header.
-fn public(mut item: Item) -> Result<Option<Public>> {
+fn public(mut item: Item, rename: &HashMap<String, String>) -> Result<Option<Public>> {
     let (name, visibility, kind) = match &item {
         Item::Const(i) => (i.ident.to_string(), &i.vis, Kind::Constant),
         Item::Struct(i) if i.attrs.iter().any(|a| a.path().is_ident("repr")) => {
@@ -164,6 +165,7 @@ fn public(mut item: Item) -> Result<Option<Public>> {
         Item::Fn(i) => (i.sig.ident.to_string(), &i.vis, Kind::Function),
         _ => return Ok(None),
     };
+    let name = rename.get(&name).cloned().unwrap_or(name);
     let ours = name.starts_with("netring_") || name.starts_with("NETRING_");
     let hook = name.starts_with("netring_test_") || name.starts_with("NETRING_TEST_");
     if !ours || hook || !matches!(visibility, Visibility::Public(_)) {
@@ -207,9 +209,7 @@ fn literal(expr: &Expr) -> Option<String> {
 }
 
 /// The text of the header.
-fn header(root: &Path, modules: &[Module]) -> Result<String> {
-    let path = root.join("cbindgen.toml");
-    let mut config = cbindgen::Config::from_file(&path)?;
+fn header(mut config: cbindgen::Config, modules: &[Module]) -> Result<String> {
     let before = config.header.take().unwrap_or_default();
     let after_includes = config.after_includes.take().unwrap_or_default();
     let trailer = config.trailer.take().unwrap_or_default();
@@ -287,6 +287,7 @@ fn take(found: &mut Pieces, item: &Public) -> Result<String> {
         format!("{} did not come out of cbindgen: it may use a type C cannot see", item.name)
     })?;
     let (doc, code) = split_doc(&text);
+    let doc = safety(doc);
     let code = match item.kind {
         Kind::Constant => format!("#define {} {}", item.name, item.value),
         _ => code.to_string(),
@@ -304,6 +305,20 @@ fn split_doc(piece: &str) -> (&str, &str) {
     match piece.starts_with("/**").then(|| piece.find("*/\n")).flatten() {
         Some(at) => piece.split_at(at + 3),
         None => ("", piece),
+    }
+}
+
+/// Rust's heading for what the caller has to see to, as a line like the others ("Errors:",
+/// "Ownership:"); it goes where there is nothing to see to.
+fn safety(doc: &str) -> String {
+    let Some((before, after)) = doc.split_once(" * # Safety\n") else { return doc.to_string() };
+    let after = after.strip_prefix(" *\n").unwrap_or(after);
+    let end = after.find(" *\n").or_else(|| after.find(" */")).unwrap_or(after.len());
+    let (words, rest) = after.split_at(end);
+    let before = before.strip_suffix(" *\n").unwrap_or(before);
+    match words.strip_prefix(" * ") {
+        Some(words) if !words.starts_with("None") => format!("{before} * Caller: {words}{rest}"),
+        _ => format!("{before}{rest}"),
     }
 }
 
@@ -363,6 +378,16 @@ fn verify(text: &str) -> Result<()> {
             return Err(format!("a shift in a define: {line}"));
         }
     }
+    // A type that is no item of the interface keeps its Rust name.
+    for word in code(text).split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+        let foreign = word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.contains(|c: char| c.is_ascii_lowercase());
+        if foreign {
+            return Err(format!(
+                "{word}: a type C cannot see (see [export.rename] in cbindgen.toml)"
+            ));
+        }
+    }
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     for word in words {
         if word.starts_with("netring_") && word.ends_with("_t") {
@@ -383,6 +408,18 @@ fn verify(text: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The text without comments and directives.
+fn code(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        out.push_str(before);
+        rest = comment.split_once("*/").map_or("", |(_, after)| after);
+    }
+    out.push_str(rest);
+    out.lines().filter(|l| !l.starts_with('#')).fold(String::new(), |all, l| all + l + "\n")
 }
 
 /// Shows how the checked-in file differs.
