@@ -142,11 +142,8 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
         record = NETRING_INLINE_POINTER(NETRING_INLINE_ADDRESS(current) + step);
         /* In one go: below 72, no multiple of 8, 2 GiB and more. Whether a good one stays in the
          * block is seen above, at the next record. */
-        if (((step - 72) & 0x80000007u) != 0 && left != 0) {
-            if (step < NETRING_RECORD_SIZE)
-                return 0;
+        if (((step - 72) & 0x80000007u) != 0 && left != 0)
             record = cursor->end;
-        }
         /* Only a filled record says where its packet is: others may hold old bytes. */
         if ((netring_record_u32(current, NETRING_RECORD_STATUS) & NETRING_RECORD_STATUS_USER) == 0)
             continue;

@@ -13,7 +13,14 @@
 //!        +48  struct sockaddr_ll
 //! ```
 
-#![deny(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )
+)]
 
 use crate::packet::{
     NETRING_CLOCK_COPY, NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE,
@@ -31,6 +38,8 @@ pub const BLOCK_HEADER: u32 = 48;
 const RECORD_HEADER: u32 = 68;
 /// Records start at multiples of this.
 const RECORD_ALIGNMENT: u32 = 8;
+/// An offset at which no record can be.
+const NO_RECORD: u32 = u32::MAX;
 
 const BLOCK_STATUS: u32 = 8;
 const BLOCK_COUNT: u32 = 12;
@@ -208,7 +217,7 @@ impl BlockMemory {
         while position.left != 0 {
             let record = self.record(position.offset)?;
             let filled = record.filled()?;
-            record.step(position)?;
+            record.step(position);
             if filled.is_some() {
                 return Ok(filled);
             }
@@ -270,9 +279,7 @@ impl BlockMemory {
                 tally.truncated = tally.truncated.wrapping_add(u32::from(cut));
             }
             last_ns = record.time_ns();
-            if record.step(position).is_err() {
-                break;
-            }
+            record.step(position);
         }
         (tally, last_ns)
     }
@@ -362,20 +369,14 @@ impl Record {
     /// Moves a walk behind this record. The last record's offset to the next is
     /// 0 (af_packet.c prb_close_block), so only num_pkts says where a walk ends.
     #[inline(always)]
-    fn step(&self, position: &mut Position) -> Result<(), Corrupt> {
+    fn step(&self, position: &mut Position) {
         position.left = position.left.wrapping_sub(1);
         let next = self.field(TP_NEXT_OFFSET);
-        if position.left == 0 && next == 0 {
-            return Ok(());
-        }
-        match self.offset.checked_add(next) {
-            Some(offset) if next >= RECORD_HEADER => {
-                position.offset = offset;
-                Ok(())
-            }
-            _ if position.left == 0 => Ok(()),
-            _ => Err(Corrupt { offset: self.offset }),
-        }
+        position.offset = match self.offset.checked_add(next) {
+            Some(offset) if next >= RECORD_HEADER => offset,
+            // A walk that goes on from here ends with an error.
+            _ => NO_RECORD,
+        };
     }
 
     /// Sent by this host over a loopback device, where it arrives as well.

@@ -362,8 +362,8 @@ pub unsafe extern "C" fn netring_block_cursor(
         let memory = block.memory();
         let start = block.start();
         let base = memory.base();
-        // A hostile block may say anything: an empty walk, then.
-        let inside = start.offset <= memory.length();
+        // An overwritten block may say anything: an empty walk, then.
+        let inside = start.offset <= memory.length() && start.offset % 8 == 0;
         let value = netring_cursor {
             size: size as u32,
             layout: NETRING_LAYOUT_TPACKET3,
