@@ -194,12 +194,16 @@ fn the_walk_ends_by_count_not_by_offset() {
 #[test]
 fn each_bounds_check_is_live() {
     type Spoil = fn(&mut Fake, u32, u32);
-    let cases: [(&str, usize, Spoil); 10] = [
+    let cases: [(&str, usize, Spoil); 11] = [
         ("next beyond the block", 1, |f, first, _| f.put(first + TP_NEXT_OFFSET, 4096_u32)),
         ("next so that the header crosses the end", 1, |f, first, _| {
             f.put(first + TP_NEXT_OFFSET, 4096 - first - 64);
         }),
         ("next that wraps around", 1, |f, first, _| f.put(first + TP_NEXT_OFFSET, u32::MAX - 7)),
+        ("next that leads back", 2, |f, first, second| {
+            f.put(second + TP_NEXT_OFFSET, first.wrapping_sub(second));
+            f.put(BLOCK_COUNT, 3_u32);
+        }),
         ("next of 0 before the last", 1, |f, first, _| f.put(first + TP_NEXT_OFFSET, 0_u32)),
         ("next inside the record", 1, |f, first, _| f.put(first + TP_NEXT_OFFSET, 64_u32)),
         ("next not aligned", 1, |f, first, second| {
