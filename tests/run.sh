@@ -159,7 +159,7 @@ scripts() {
     for f in $(git ls-files -co --exclude-standard 2>/dev/null | grep -e '\.sh$' -e '^\.ci/run$'); do
         [ -f "$f" ] || continue
         if head -n 1 "$f" | grep -q bash; then bash -n "$f" || rc=1; else sh -n "$f" || rc=1; fi
-        if has shellcheck; then shellcheck -S warning -e SC2154,SC2164 "$f" || rc=1; fi
+        if has shellcheck; then shellcheck -S warning -e SC2148,SC2154,SC2164 "$f" || rc=1; fi
     done
     return $rc
 }
