@@ -197,8 +197,10 @@ const char *netring_err_name(int code);
 /**
  * Takes one message: its NETRING_LOG_* level and a text without a newline,
  * borrowed until the callback returns. Called on the thread whose call caused
- * the message, with no lock of the library held; it may call the library. It
- * must not throw or longjmp.
+ * the message, with no lock of the library held; it may call the library,
+ * except that netring_capture_close is NETRING_EBUSY (it would wait for the call
+ * that the message comes from). What it causes is not logged. It must not throw
+ * or longjmp.
  */
 typedef void (*netring_log_callback)(void *user, uint32_t level, const char *message);
 
@@ -710,7 +712,8 @@ int netring_capture_open(const char *interface,
  * until their release (what is written into them during this call may be
  * lost). Calls in progress on other threads return NETRING_EBADF. NULL is fine.
  *
- * Errors: NETRING_EBADF, not a capture, or closed before. MT-Safe.
+ * Errors: NETRING_EBADF, not a capture, or closed before. NETRING_EBUSY, called
+ * from a log callback. MT-Safe.
  */
 int netring_capture_close(struct netring_capture *capture);
 

@@ -1,6 +1,7 @@
 //! The log: silent unless a callback or NETRING_LOG asks for it.
 
 use parking_lot::RwLock;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -72,16 +73,30 @@ pub fn enabled(level: Level) -> bool {
     level as u32 <= asked
 }
 
-/// Writes one message.
+thread_local! {
+    static IN_SINK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a sink: what would wait for the call that the
+/// message came from has to be refused.
+pub fn in_sink() -> bool {
+    IN_SINK.get()
+}
+
+/// Writes one message. What a sink itself causes is not logged.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
-    if !enabled(level) {
+    if !enabled(level) || in_sink() {
         return;
     }
     let text = message.to_string();
     // Cloned, so that no lock is held while the sink runs: it may call back.
     let sink = SINK.read().clone();
     match sink {
-        Some(sink) => sink.message(level, &text),
+        Some(sink) => {
+            IN_SINK.set(true);
+            sink.message(level, &text);
+            IN_SINK.set(false);
+        }
         None => {
             // One write, so that lines of several threads do not mix. A closed
             // stderr is nobody's error.

@@ -253,6 +253,7 @@ impl Capture {
     fn take(&self, reader: &mut Reader) -> Option<Arc<Block>> {
         let ready = reader.consumer.ready();
         let taken = reader.consumer.take()?;
+        reader.down = false;
         let counters = &self.counters;
         if ready > counters.blocks_ready_max.load(Ordering::Relaxed) {
             counters.blocks_ready_max.store(ready, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use crate::ffi::error::{describe, guard_reporting, netring_error};
 use crate::ffi::guard::{guard, guard_handle, guard_with, refuse};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
 use crate::ffi::pointers::{CStruct, put, put_sized, read_sized, text, writable, writable_sized};
+use crate::log;
 use crate::packet::netring_packet;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -288,7 +289,8 @@ pub unsafe extern "C" fn netring_capture_open(
 /// until their release (what is written into them during this call may be
 /// lost). Calls in progress on other threads return NETRING_EBADF. NULL is fine.
 ///
-/// Errors: NETRING_EBADF, not a capture, or closed before. MT-Safe.
+/// Errors: NETRING_EBADF, not a capture, or closed before. NETRING_EBUSY, called
+/// from a log callback. MT-Safe.
 ///
 /// # Safety
 /// None: any value is checked.
@@ -297,6 +299,14 @@ pub unsafe extern "C" fn netring_capture_close(capture: *mut netring_capture) ->
     guard(|| {
         if capture.is_null() {
             return Ok(0);
+        }
+        if log::in_sink() {
+            return Err(Error::new(
+                Kind::Busy,
+                "capture",
+                "a log callback cannot close a capture: the close would wait for the call that \
+                 the message comes from",
+            ));
         }
         let closing = CAPTURES.close(capture)?;
         if let Some(capture) = closing.value() {

@@ -19,8 +19,10 @@ pub const NETRING_LOG_DEBUG: u32 = 4;
 
 /// Takes one message: its NETRING_LOG_* level and a text without a newline,
 /// borrowed until the callback returns. Called on the thread whose call caused
-/// the message, with no lock of the library held; it may call the library. It
-/// must not throw or longjmp.
+/// the message, with no lock of the library held; it may call the library,
+/// except that netring_capture_close is NETRING_EBUSY (it would wait for the call
+/// that the message comes from). What it causes is not logged. It must not throw
+/// or longjmp.
 #[allow(non_camel_case_types)]
 pub type netring_log_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, level: u32, message: *const c_char)>;
