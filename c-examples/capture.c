@@ -610,7 +610,7 @@ static bool demo_prepare(void)
 
     if (!may_capture()) {
         if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
-            why = strerror(errno);
+            why = errno == ENOSPC ? "user.max_user_namespaces allows none" : strerror(errno);
         else if (!may_capture())
             why = "capabilities are withheld in it";
         else
@@ -714,17 +714,24 @@ static void send_echo(int family, unsigned round)
 static void send_tcp(int family)
 {
     static const char request[] = "GET / HTTP/1.0\r\n\r\n";
+    static const char answer[] = "HTTP/1.0 204 No Content\r\n\r\n";
     struct sockaddr_storage to;
     socklen_t size;
+    char buffer[64];
     const int listener = loopback_socket(family, SOCK_STREAM, &to, &size);
     const int client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int server = -1;
 
+    /* On lo all of this is done before the call returns: nothing here waits. */
     if (listener >= 0 && client >= 0 && listen(listener, 1) == 0 &&
-        connect(client, (struct sockaddr *)&to, size) == 0) {
-        const int server = accept(listener, NULL, NULL);
+        connect(client, (struct sockaddr *)&to, size) == 0)
+        server = accept(listener, NULL, NULL);
+    if (server >= 0) {
         (void)!send(client, request, sizeof request - 1, MSG_NOSIGNAL);
-        if (server >= 0)
-            close(server);
+        (void)!recv(server, buffer, sizeof buffer, MSG_DONTWAIT);
+        (void)!send(server, answer, sizeof answer - 1, MSG_NOSIGNAL);
+        close(server);
+        (void)!recv(client, buffer, sizeof buffer, MSG_DONTWAIT);
     }
     if (client >= 0)
         close(client);

@@ -122,7 +122,7 @@ static int run(int64_t interval_ms, uint64_t lines)
             print_line(&now, &before, bytes);
             before = now;
             bytes = 0;
-            next_line += interval_ms;
+            next_line = now_ms() + interval_ms; /* also when this one came late */
             if (++printed == lines)
                 netring_capture_stop(capture); /* what is in the ring is still counted */
         }
