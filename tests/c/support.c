@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
-#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- time ---- */
@@ -70,6 +69,25 @@ uint32_t frame_number(const uint8_t *frame)
 size_t frame_mixed(uint32_t number, size_t low, size_t high)
 {
     return low + number * 2654435761u % (high - low + 1);
+}
+
+size_t frame_tag(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci)
+{
+    uint8_t tag[4] = {(uint8_t)(tpid >> 8), (uint8_t)tpid, (uint8_t)(tci >> 8), (uint8_t)tci};
+
+    memmove(frame + 16, frame + 12, length - 12);
+    memcpy(frame + 12, tag, 4);
+    return length + 4;
+}
+
+size_t frame_restore(const struct netring_packet *packet, uint8_t *frame)
+{
+    uint16_t tpid = packet->status & NETRING_PACKET_VLAN_TPID ? packet->vlan_tpid : 0x8100;
+
+    memcpy(frame, packet->data, packet->caplen);
+    if (!(packet->status & NETRING_PACKET_VLAN) || packet->caplen < 12)
+        return packet->caplen;
+    return frame_tag(frame, packet->caplen, tpid, packet->vlan_tci);
 }
 
 void send_frames(int sender, uint32_t first, uint32_t count, size_t length)
@@ -161,6 +179,23 @@ uint32_t frames_per_page(size_t length)
     return count;
 }
 
+struct netring_block *block_of(struct netring_capture *capture, int sender, uint32_t first,
+                               uint32_t count, size_t length)
+{
+    struct netring_block *block = NULL;
+    struct netring_block_info info;
+    int rc;
+
+    send_frames(sender, first, count, length);
+    rc = netring_capture_flush(capture);
+    if (rc != 0)
+        tap_bail("netring_capture_flush: %s", netring_err_name(rc));
+    rc = netring_capture_next_block(capture, 1000, &block);
+    if (rc != 1 || netring_block_info(block, &info, sizeof info) != 0 || info.count != count)
+        tap_bail("no block with %u packets (%s)", count, netring_err_name(rc));
+    return block;
+}
+
 void await_ready(struct netring_capture *capture, uint64_t count)
 {
     int64_t end = now_ms() + tap_patience(1000);
@@ -172,6 +207,72 @@ void await_ready(struct netring_capture *capture, uint64_t count)
                      (unsigned long long)count);
         sleep_ms(1);
     }
+}
+
+/* ---- waits ---- */
+
+static int wait_next_block(struct netring_capture *capture, int timeout_ms)
+{
+    struct netring_block *block;
+
+    return netring_capture_next_block(capture, timeout_ms, &block);
+}
+
+static int wait_next_packet(struct netring_capture *capture, int timeout_ms)
+{
+    struct netring_packet packet;
+
+    return netring_capture_next_packet(capture, timeout_ms, &packet, sizeof packet);
+}
+
+static int ignore_packets(void *user, const struct netring_packet *packets, size_t count,
+                          size_t size)
+{
+    (void)user, (void)packets, (void)count, (void)size;
+    return 0;
+}
+
+static int wait_dispatch(struct netring_capture *capture, int timeout_ms)
+{
+    return netring_capture_dispatch(capture, timeout_ms, 0, ignore_packets, NULL);
+}
+
+const struct wait_kind wait_kinds[3] = {
+    {"next_block", wait_next_block},
+    {"next_packet", wait_next_packet},
+    {"dispatch", wait_dispatch},
+};
+
+static void *waiting(void *user)
+{
+    struct waiter *waiter = user;
+
+    errno = 0;
+    waiter->rc = waiter->kind->call(waiter->capture, -1);
+    waiter->error_number = errno;
+    waiter->ended = now_ms();
+    return NULL;
+}
+
+void waiter_start(struct waiter *waiter, const struct wait_kind *kind,
+                  struct netring_capture *capture)
+{
+    waiter->kind = kind;
+    waiter->capture = capture;
+    if (pthread_create(&waiter->thread, NULL, waiting, waiter) != 0)
+        tap_bail("pthread_create failed");
+    sleep_ms(50); /* until it waits */
+}
+
+void waiter_ends(struct waiter *waiter, int code, int64_t since, const char *why)
+{
+    pthread_join(waiter->thread, NULL);
+    is_str(netring_err_name(waiter->rc), netring_err_name(code), "%s while a thread is in %s", why,
+           waiter->kind->name);
+    is_int(waiter->error_number, code < 0 ? natural_errno(code) : 0, "%s, %s: errno", why,
+           waiter->kind->name);
+    is_between(waiter->ended - since, 0, tap_patience(2000), "%s, %s: soon", why,
+               waiter->kind->name);
 }
 
 /* ---- copies of received packets ---- */
@@ -222,16 +323,16 @@ void block_records(struct netring_block *block, size_t batch, struct records *re
 int receive(struct netring_capture *capture, size_t want, int timeout_ms, struct records *records)
 {
     struct netring_block *block;
-    int rc = 1;
+    int rc = 1, released;
 
     while (records->count < want) {
         rc = netring_capture_next_block(capture, timeout_ms, &block);
         if (rc != 1)
             break;
         block_records(block, 64, records);
-        rc = netring_block_release(block);
-        if (rc != 0)
-            is_int(rc, 0, "netring_block_release");
+        released = netring_block_release(block);
+        if (released != 0)
+            is_int(released, 0, "netring_block_release");
     }
     return rc;
 }
@@ -334,22 +435,13 @@ void refuse(const struct refusal *refusal)
                                                  c->differs ? 0 : skip);
     }
     code[n++] = (struct sock_filter)BPF_STMT(
-        BPF_RET | BPF_K, refusal->error ? SECCOMP_RET_ERRNO | (uint32_t)refusal->error
-                                        : SECCOMP_RET_KILL_PROCESS);
+        BPF_RET | BPF_K,
+        refusal->error ? SECCOMP_RET_ERRNO | (uint32_t)refusal->error : SECCOMP_RET_KILL_PROCESS);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     program = (struct sock_fprog){.len = (unsigned short)n, .filter = code};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
         tap_bail("seccomp: %s", strerror(errno));
-}
-
-struct refusal refuse_setsockopt(int level, int option, int error)
-{
-    struct refusal refusal = {.call = SYS_setsockopt, .error = error, .count = 2};
-
-    refusal.conditions[0] = (struct condition){1, ~0u, (uint32_t)level, false};
-    refusal.conditions[1] = (struct condition){2, ~0u, (uint32_t)option, false};
-    return refusal;
 }
 
 /* ---- what a process holds ---- */
@@ -383,7 +475,7 @@ void is_footprint(struct footprint before, const char *what)
 
 /* ---- errors ---- */
 
-static int natural_errno(int code)
+int natural_errno(int code)
 {
     switch (code) {
     case NETRING_EWAKEUP:

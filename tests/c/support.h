@@ -7,7 +7,11 @@
 #include "net.h"
 
 #include <linux/filter.h> /* struct sock_filter, BPF_STMT, BPF_JUMP */
+/* Where a test does not look at a result, it checks the effect. */
+#define NETRING_MUST_USE
 #include <netring.h>
+#include <pthread.h>
+#include <time.h>
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define KIB 1024u
@@ -27,6 +31,10 @@ size_t frame_make(uint8_t *frame, size_t length, uint32_t number);
 uint32_t frame_number(const uint8_t *frame);
 /* The length of frame `number` in a stream of mixed sizes between the two given. */
 size_t frame_mixed(uint32_t number, size_t low, size_t high);
+/* Puts a VLAN tag behind the addresses; `length` is without it. Returns the new length. */
+size_t frame_tag(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci);
+/* Copies a received packet as it was on the wire: with the tag that the kernel took out. */
+size_t frame_restore(const struct netring_packet *packet, uint8_t *frame);
 /* Sends frames first..first+count-1, all of one length. */
 void send_frames(int sender, uint32_t first, uint32_t count, size_t length);
 
@@ -42,8 +50,33 @@ struct netring_stats capture_stats(struct netring_capture *capture);
 struct netring_capture_info capture_info(struct netring_capture *capture);
 /* How many frames of one length go into a one-page block. */
 uint32_t frames_per_page(size_t length);
+/* Frames first..first+count-1, of one length, as one block of a page_config capture that has none:
+ * they must fit. */
+struct netring_block *block_of(struct netring_capture *capture, int sender, uint32_t first,
+                               uint32_t count, size_t length);
 /* Ends the program unless `count` blocks become ready within a second. */
 void await_ready(struct netring_capture *capture, uint64_t count);
+
+/* ---- waits ---- */
+/* A wait for a block, a packet, or packets, that ends with what the library says. */
+typedef int (*wait_call)(struct netring_capture *capture, int timeout_ms);
+struct wait_kind {
+    const char *name;
+    wait_call call;
+};
+extern const struct wait_kind wait_kinds[3];
+/* One of them, without a time limit, on a thread of its own. */
+struct waiter {
+    const struct wait_kind *kind;
+    struct netring_capture *capture;
+    pthread_t thread;
+    int rc, error_number;
+    int64_t ended; /* now_ms() */
+};
+void waiter_start(struct waiter *waiter, const struct wait_kind *kind,
+                  struct netring_capture *capture);
+/* Joins it. The checks: it ended with `code` and its errno, soon after `since`. */
+void waiter_ends(struct waiter *waiter, int code, int64_t since, const char *why);
 
 /* ---- copies of received packets ---- */
 struct record {
@@ -87,7 +120,6 @@ struct refusal {
     struct condition conditions[4];
 };
 void refuse(const struct refusal *refusal);
-struct refusal refuse_setsockopt(int level, int option, int error);
 
 /* ---- what a process holds ---- */
 struct footprint {
@@ -103,6 +135,8 @@ struct failure {
     const char *option;
     const char *words[4]; /* all of these are in the message */
 };
+/* The errno of a code without a kernel's reason. */
+int natural_errno(int code);
 /* Checks everything an error tells: returned code, errno (as the call left it) and the struct. */
 void is_failure(int rc, int error_number, const struct netring_error *error,
                 const struct failure *want, const char *what);

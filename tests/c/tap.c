@@ -27,8 +27,8 @@ static void out_of_time(int signal)
 
 void tap_begin(unsigned seconds)
 {
-    counters = mmap(NULL, sizeof *counters, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-                    0);
+    counters =
+        mmap(NULL, sizeof *counters, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (counters == MAP_FAILED) {
         perror("mmap");
         exit(1);

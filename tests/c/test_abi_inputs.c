@@ -1,0 +1,308 @@
+/* Misuse of every function gets its documented error and errno, never undefined behaviour: handles
+ * that are none, of another kind, stale or random; NULL for each pointer; sizes that are wrong. */
+#include "support.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct netring_capture *capture;
+static struct netring_block *block;
+static struct netring_filter *filter;
+
+/* Arguments that are right, so that one can be wrong at a time. */
+static union {
+    struct netring_capture_config config;
+    struct netring_capture_info capture_info;
+    struct netring_stats stats;
+    struct netring_error error;
+    struct netring_packet packets[4];
+    struct netring_block_info block_info;
+    struct netring_block_view view;
+    struct netring_cursor cursor;
+    uint8_t bytes[1024];
+} out;
+static struct netring_block *out_block;
+static struct netring_filter *out_filter;
+static struct netring_capture *out_capture;
+static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
+
+static int ignore(void *user, const struct netring_packet *packets, size_t count, size_t size)
+{
+    (void)user, (void)packets, (void)count, (void)size;
+    return 0;
+}
+
+/* ---- handles ---- */
+
+enum kind { CAPTURE, BLOCK, FILTER, KINDS };
+
+/* Every call that takes a handle, with everything else right. */
+#define CALL(name, ...)                                                                            \
+    static int call_##name(void *handle)                                                           \
+    {                                                                                              \
+        return netring_##name(handle __VA_ARGS__);                                                 \
+    }
+CALL(capture_close, )
+CALL(capture_next_block, , 0, &out_block)
+CALL(capture_next_packet, , 0, out.packets, sizeof out.packets[0])
+CALL(capture_dispatch, , 0, 1, ignore, NULL)
+CALL(capture_fd, )
+CALL(capture_wakeup, )
+CALL(capture_wakeup_clear, )
+CALL(capture_stop, )
+CALL(capture_flush, )
+CALL(capture_last_error, , &out.error)
+CALL(capture_info, , &out.capture_info, sizeof out.capture_info)
+CALL(capture_stats, , &out.stats, sizeof out.stats)
+CALL(block_read, , out.packets, sizeof out.packets[0], COUNT(out.packets))
+CALL(block_rewind, )
+CALL(block_retain, , 1)
+CALL(block_release, )
+CALL(block_info, , &out.block_info, sizeof out.block_info)
+CALL(block_view, , &out.view, sizeof out.view)
+CALL(block_address, , 0, out.bytes, 8)
+CALL(block_cursor, , &out.cursor, sizeof out.cursor)
+CALL(filter_count, )
+CALL(filter_match, , out.packets, sizeof out.packets[0])
+CALL(filter_free, )
+
+static const struct {
+    const char *name;
+    enum kind kind;
+    int (*call)(void *handle);
+    bool null_is_fine;
+} calls[] = {
+    {"capture_close", CAPTURE, call_capture_close, true},
+    {"capture_next_block", CAPTURE, call_capture_next_block, false},
+    {"capture_next_packet", CAPTURE, call_capture_next_packet, false},
+    {"capture_dispatch", CAPTURE, call_capture_dispatch, false},
+    {"capture_fd", CAPTURE, call_capture_fd, false},
+    {"capture_wakeup", CAPTURE, call_capture_wakeup, false},
+    {"capture_wakeup_clear", CAPTURE, call_capture_wakeup_clear, false},
+    {"capture_stop", CAPTURE, call_capture_stop, false},
+    {"capture_flush", CAPTURE, call_capture_flush, false},
+    {"capture_last_error", CAPTURE, call_capture_last_error, false},
+    {"capture_info", CAPTURE, call_capture_info, false},
+    {"capture_stats", CAPTURE, call_capture_stats, false},
+    {"block_read", BLOCK, call_block_read, false},
+    {"block_rewind", BLOCK, call_block_rewind, false},
+    {"block_retain", BLOCK, call_block_retain, false},
+    {"block_release", BLOCK, call_block_release, true},
+    {"block_info", BLOCK, call_block_info, false},
+    {"block_view", BLOCK, call_block_view, false},
+    {"block_address", BLOCK, call_block_address, false},
+    {"block_cursor", BLOCK, call_block_cursor, false},
+    {"filter_count", FILTER, call_filter_count, false},
+    {"filter_match", FILTER, call_filter_match, false},
+    {"filter_free", FILTER, call_filter_free, true},
+};
+
+static bool refused(int (*call)(void *), void *handle)
+{
+    bool bad;
+
+    memset(&out, 0, sizeof out);
+    errno = 0;
+    bad = call(handle) == NETRING_EBADF && errno == EBADF;
+    if (!bad)
+        tap_diag("handle %p is not refused", handle);
+    return bad;
+}
+
+/* Numbers that look like anything, and the neighbours of real tokens. */
+static unsigned not_refused(int (*call)(void *), enum kind kind)
+{
+    void *real[KINDS] = {capture, block, filter};
+    uint64_t random = 88172645463325252;
+    unsigned wrong = 0;
+
+    for (int i = 0; i < KINDS; i++)
+        wrong += i != (int)kind && !refused(call, real[i]);
+    for (int bit = 0; bit < 64; bit++) {
+        uint64_t near = (uint64_t)(uintptr_t)real[kind] ^ UINT64_C(1) << bit;
+
+        wrong += !refused(call, (void *)(uintptr_t)(UINT64_C(1) << bit));
+        wrong += !refused(call, (void *)(uintptr_t)near);
+    }
+    for (int i = 0; i < 200; i++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        wrong += !refused(call, (void *)(uintptr_t)random);
+    }
+    wrong += !refused(call, (void *)(uintptr_t)UINT64_MAX);
+    wrong += !refused(call, &out);
+    return wrong;
+}
+
+static void test_handles(void)
+{
+    for (size_t i = 0; i < COUNT(calls); i++) {
+        is_int(not_refused(calls[i].call, calls[i].kind), 0,
+               "%s: handles of another kind, random and near ones are refused", calls[i].name);
+        if (calls[i].null_is_fine)
+            is_int(calls[i].call(NULL), 0, "%s: NULL is fine", calls[i].name);
+        else
+            ok(refused(calls[i].call, NULL), "%s: NULL is refused", calls[i].name);
+    }
+}
+
+/* After all three were closed, while others of their kind are open in the same places. */
+static void test_stale(void)
+{
+    struct netring_capture_config config = page_config(4);
+    void *stale[KINDS] = {capture, block, filter};
+    int sender = net_sender("va");
+
+    is_int(netring_block_release(block), 0, "release");
+    is_int(netring_capture_close(capture), 0, "close");
+    is_int(netring_filter_free(filter), 0, "free");
+    for (int turn = 0; turn < 2; turn++) {
+        for (size_t i = 0; i < COUNT(calls); i++)
+            ok(refused(calls[i].call, stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
+               turn ? " whose place is taken again" : "");
+        if (turn == 0) {
+            capture = capture_open("vb", &config);
+            block = block_of(capture, sender, 0, 3, 60);
+            netring_filter_new(all, 1, &filter, NULL);
+        }
+    }
+    is_int(call_block_read(block), 3, "the new block is untouched");
+    is_int(call_filter_count(filter), 1, "the new filter is untouched");
+    close(sender);
+}
+
+/* ---- NULL and sizes ---- */
+
+/* A call that must return EINVAL with errno EINVAL. */
+#define INVALID(call)                                                                              \
+    do {                                                                                           \
+        errno = 0;                                                                                 \
+        int rc = (call);                                                                           \
+        ok(rc == NETRING_EINVAL && errno == EINVAL, "%s: EINVAL (got %d, errno %d)", #call, rc,    \
+           errno);                                                                                 \
+    } while (0)
+
+static void test_arguments(void)
+{
+    struct netring_packet *const p = out.packets;
+    const size_t whole = sizeof *p;
+
+    memset(&out, 0, sizeof out);
+    INVALID(netring_capture_open(NULL, NULL, &out_capture, NULL));
+    INVALID(netring_capture_open("vb", NULL, NULL, NULL));
+    INVALID(netring_capture_config_init(NULL, sizeof out.config));
+    INVALID(netring_capture_config_init(&out.config, 0));
+    INVALID(netring_capture_config_profile(NULL, NETRING_PROFILE_DEFAULT));
+
+    INVALID(netring_capture_next_block(capture, 0, NULL));
+    INVALID(netring_capture_next_packet(capture, 0, NULL, whole));
+    INVALID(netring_capture_next_packet(capture, 0, p, 0));
+    INVALID(netring_capture_next_packet(capture, 0, p, whole - 8));
+    INVALID(netring_capture_dispatch(capture, 0, 1, NULL, NULL));
+    INVALID(netring_capture_last_error(capture, NULL));
+    INVALID(netring_capture_info(capture, NULL, sizeof out.capture_info));
+    INVALID(netring_capture_info(capture, &out.capture_info, 0));
+    INVALID(netring_capture_stats(capture, NULL, sizeof out.stats));
+    INVALID(netring_capture_stats(capture, &out.stats, 0));
+    INVALID(netring_stats_since(NULL, &out.stats, &out.stats, sizeof out.stats));
+    INVALID(netring_stats_since(&out.stats, NULL, &out.stats, sizeof out.stats));
+    INVALID(netring_stats_since(&out.stats, &out.stats, NULL, sizeof out.stats));
+    INVALID(netring_stats_since(&out.stats, &out.stats, &out.stats, 0));
+
+    INVALID(netring_block_read(block, NULL, whole, 1));
+    INVALID(netring_block_read(block, p, 0, 1));
+    INVALID(netring_block_read(block, p, whole - 8, 1));
+    INVALID(netring_block_info(block, NULL, sizeof out.block_info));
+    INVALID(netring_block_info(block, &out.block_info, 0));
+    INVALID(netring_block_view(block, NULL, sizeof out.view));
+    INVALID(netring_block_view(block, &out.view, 0));
+    INVALID(netring_block_cursor(block, NULL, sizeof out.cursor));
+    INVALID(netring_block_cursor(block, &out.cursor, 0));
+    INVALID(netring_block_address(block, UINT64_MAX, out.bytes, 8));
+
+    INVALID(netring_filter_new(NULL, 1, &out_filter, NULL));
+    INVALID(netring_filter_new(all, 1, NULL, NULL));
+    INVALID(netring_filter_new_ddd(NULL, 8, &out_filter, NULL));
+    INVALID(netring_filter_new_ddd("1\n6 0 0 1", 9, NULL, NULL));
+    INVALID(netring_filter_match(filter, NULL, whole));
+    INVALID(netring_filter_match(filter, p, 0));
+    INVALID(netring_log_set(99, NULL, NULL));
+}
+
+/* A length that no array can have, and pointers that no struct can have. */
+static void test_odd_arguments(void)
+{
+    struct netring_packet *const odd = (struct netring_packet *)(void *)(out.bytes + 1);
+
+    INVALID(netring_block_read(block, odd, sizeof *odd, 1));
+    INVALID(netring_block_read(block, out.packets, sizeof out.packets[0] + 1, 1));
+    INVALID(netring_block_read(block, out.packets, SIZE_MAX & ~(size_t)7, 1));
+    INVALID(netring_filter_new(all, SIZE_MAX, &out_filter, NULL));
+    is_int(netring_block_read(block, out.packets, sizeof out.packets[0], 0), 0,
+           "reading into no room");
+    is_int(netring_block_retain(block, 0), 0, "retaining for nobody");
+}
+
+/* Structs of older and newer programs: as much as there is room for, zeros behind what is known. */
+static void test_sizes(void)
+{
+    static const struct {
+        const char *name;
+        size_t size, shorter;
+    } structs[] = {
+        {"capture_info", sizeof(struct netring_capture_info), 24},
+        {"block_info", sizeof(struct netring_block_info), 16},
+        {"block_view", sizeof(struct netring_block_view), 24},
+    };
+
+    for (size_t i = 0; i < COUNT(structs); i++) {
+        for (int longer = 0; longer < 2; longer++) {
+            size_t size = longer ? structs[i].size + 32 : structs[i].shorter;
+            unsigned rest = 0;
+            uint32_t told;
+            int rc;
+
+            memset(&out, 0xa5, sizeof out);
+            rc = i == 0   ? netring_capture_info(capture, &out.capture_info, size)
+                 : i == 1 ? netring_block_info(block, &out.block_info, size)
+                          : netring_block_view(block, &out.view, size);
+            if (!is_int(rc, 0, "%s: size %zu", structs[i].name, size))
+                continue;
+            memcpy(&told, out.bytes, sizeof told);
+            is_int(told, size, "%s: size %zu is told back", structs[i].name, size);
+            is_int(out.bytes[size], 0xa5, "%s: size %zu: nothing behind it", structs[i].name, size);
+            for (size_t n = structs[i].size; n < size; n++)
+                rest += out.bytes[n] != 0;
+            is_int(rest, 0, "%s: size %zu: zeros behind what is known", structs[i].name, size);
+        }
+    }
+}
+
+int main(void)
+{
+    struct netring_capture_config config;
+    int sender;
+
+    tap_begin(30);
+    net_enter();
+    net_veth("va", "vb");
+    sender = net_sender("va");
+    config = page_config(4);
+    capture = capture_open("vb", &config);
+    block = block_of(capture, sender, 0, 3, 60);
+    if (netring_filter_new(all, 1, &filter, NULL) != 0)
+        tap_bail("netring_filter_new failed");
+
+    test_handles();
+    test_arguments();
+    test_odd_arguments();
+    test_sizes();
+    is_int(call_block_read(block), 3, "after all that the block still reads");
+    test_stale();
+    capture_close(capture);
+    netring_block_release(block);
+    netring_filter_free(filter);
+    return tap_end();
+}

@@ -1,0 +1,83 @@
+/* A capture receives nothing from before it was bound to its interface: opened again and again on
+ * an idle link while another one is flooded, it delivers not one packet. */
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t start_flood(void)
+{
+    struct net_udp udp = net_udp_open();
+    uint8_t data[64] = {0};
+    pid_t child = fork();
+
+    if (child == 0) {
+        alarm(30);
+        for (;;)
+            net_udp_send(&udp, data, sizeof data);
+    }
+    net_udp_close(&udp);
+    return child;
+}
+
+/* The check can fail: a socket that has its protocol before it is bound gets the flood's packets.
+ */
+static unsigned foreign_packets_of_a_careless_open(void)
+{
+    unsigned foreign = 0;
+
+    for (int i = 0; i < 50; i++) {
+        struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)net_index("vb")};
+        int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+        uint8_t frame[2048];
+
+        to.sll_protocol = htons(ETH_P_ALL);
+        if (fd < 0 || bind(fd, (struct sockaddr *)&to, sizeof to) != 0)
+            tap_bail("a plain packet socket: %s", strerror(errno));
+        while (recv(fd, frame, sizeof frame, MSG_DONTWAIT) > 0)
+            foreign++;
+        close(fd);
+    }
+    return foreign;
+}
+
+int main(void)
+{
+    struct netring_capture_config config;
+    uint64_t delivered = 0, received = 0;
+    pid_t flood;
+
+    tap_begin(60);
+    net_enter();
+    net_veth("va", "vb");
+    config = small_config();
+    config.block_timeout = 1;
+    flood = start_flood();
+    sleep_ms(50);
+    for (int i = 0; i < 50; i++) {
+        struct netring_capture *capture = capture_open("vb", &config);
+        struct records records = {0, 0, NULL};
+
+        receive(capture, 1, 5, &records);
+        netring_capture_stop(capture);
+        receive(capture, SIZE_MAX, 0, &records);
+        delivered += records.count;
+        received += capture_stats(capture).seen;
+        capture_close(capture);
+        records_free(&records);
+    }
+    is_int(delivered, 0, "50 opens under a flood elsewhere: no packet delivered");
+    is_int(received, 0, "and none received");
+    ok(foreign_packets_of_a_careless_open() > 0, "the flood would have been seen");
+    is_int(kill(flood, 0), 0, "the flood went on all the time");
+    kill(flood, SIGKILL);
+    waitpid(flood, NULL, 0);
+    return tap_end();
+}
