@@ -1,5 +1,5 @@
-// A capture over veth from C++, and the errors it gets. Arguments: interface, address that is reached
-// through it, or "denied" where capturing is not allowed.
+// A capture over veth from C++, and the errors it gets. Arguments: interface, address that is
+// reached through it, or "denied" where capturing is not allowed.
 #include <arpa/inet.h>
 #include <cstdio>
 #include <cstring>
@@ -76,9 +76,9 @@ static void receive(const char *interface, const char *address)
 
     check(capture.next_block(block, 0) == netring::wait::timeout && !block, "nothing yet");
     send_datagrams(address, count);
-    std::thread([&capture] { capture.stop(); }).join();
     netring::wait how;
-    while ((how = capture.next_block(block)) == netring::wait::block) {
+    bool stopping = false;
+    while ((how = capture.next_block(block, 3000)) != netring::wait::stopped) {
         for (const netring::packet &p : block) {
             const std::string text = payload(p);
             const struct netring_packet fields = p.fields();
@@ -89,10 +89,17 @@ static void receive(const char *interface, const char *address)
             if (text.empty())
                 continue;
             in_order = in_order && text == ("netring " + std::to_string(seen)).substr(0, 8);
-            in_order = in_order && p.direction() == NETRING_DIRECTION_HOST && p.truncated() && !p.vlan();
+            in_order =
+                in_order && p.direction() == NETRING_DIRECTION_HOST && p.truncated() && !p.vlan();
             seen++;
         }
-        kept = block.share();
+        if (block)
+            kept = block.share();
+        /* All there, or no more to come: what is open then comes before the end. */
+        if (!stopping && (seen >= count || how == netring::wait::timeout)) {
+            std::thread([&capture] { capture.stop(); }).join();
+            stopping = true;
+        }
     }
     check(how == netring::wait::stopped, "stopped from another thread");
     check(seen == count, std::to_string(seen) + " of " + std::to_string(count) + " datagrams");

@@ -54,18 +54,16 @@ func receive(name, address string) {
 	for i := 0; i < datagrams; i++ {
 		fmt.Fprintf(conn, "netring %d", i)
 	}
-	go C.netring_capture_stop(capture) // from whatever thread
-
 	// In C's memory: a Go array would be searched for pointers at each call.
 	packets := (*[batch]C.struct_netring_packet)(C.calloc(batch, C.sizeof_struct_netring_packet))
 	defer C.free(unsafe.Pointer(packets))
-	seen := 0
+	seen, stopping := 0, false
 	for {
 		var block *C.struct_netring_block
-		if rc = C.netring_capture_next_block(capture, -1, &block); rc < 0 {
+		if rc = C.netring_capture_next_block(capture, 3000, &block); rc < 0 {
 			break
 		}
-		for {
+		for rc > 0 {
 			n := C.netring_block_read(block, &packets[0], C.sizeof_struct_netring_packet, batch)
 			if n <= 0 {
 				break
@@ -79,6 +77,10 @@ func receive(name, address string) {
 			}
 		}
 		C.netring_block_release(block)
+		if !stopping && (seen == datagrams || rc == 0) {
+			stopping = true
+			go C.netring_capture_stop(capture) // from whatever thread
+		}
 	}
 	check(rc == C.NETRING_ESHUTDOWN, "ended by stop: %s", C.GoString(C.netring_err_name(rc)))
 	check(seen == datagrams, "%d of %d datagrams, in order", seen, datagrams)

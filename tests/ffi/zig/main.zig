@@ -53,14 +53,16 @@ fn receive(name: [*:0]const u8, address: [*:0]const u8) void {
     if (c.netring_capture_open(name, null, &capture, &detail) < 0)
         return check(false, @ptrCast(&detail.message));
     send(address);
-    _ = c.netring_capture_stop(capture);
 
     var seen: u32 = 0;
     var walked: u64 = 0;
     var block: ?*c.struct_netring_block = null;
-    var rc = c.netring_capture_next_block(capture, -1, &block);
-    while (rc >= 0) : (rc = c.netring_capture_next_block(capture, -1, &block)) {
-        if (rc == 0) continue;
+    var rc = c.netring_capture_next_block(capture, 3000, &block);
+    while (rc >= 0) : (rc = c.netring_capture_next_block(capture, 3000, &block)) {
+        if (rc == 0) {
+            _ = c.netring_capture_stop(capture);
+            continue;
+        }
         var cursor: c.struct_netring_cursor = undefined;
         _ = c.netring_cursor_init(&cursor, block);
         while (c.netring_cursor_next(&cursor) == 1) {
@@ -73,6 +75,7 @@ fn receive(name: [*:0]const u8, address: [*:0]const u8) void {
                 data[44] == seen >> 8 and data[45] == seen & 0xff) seen += 1;
         }
         _ = c.netring_block_release(block);
+        if (seen == datagrams) _ = c.netring_capture_stop(capture);
     }
     check(rc == c.NETRING_ESHUTDOWN, "ended by stop");
     check(seen == datagrams, "500 datagrams, in order");
