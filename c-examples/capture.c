@@ -67,11 +67,16 @@ struct options {
 };
 
 static struct netring_capture *capture;
+static volatile sig_atomic_t signals;
 
-static void on_signal(int signal)
+/* Once: shows what has been received, and ends. Twice: only counts the rest. Thrice: kills. */
+static void on_signal(int number)
 {
-    (void)signal;
-    netring_capture_stop(capture); /* async-signal-safe: next_block ends once all is handed out */
+    if (signals++ == 0)
+        netring_capture_stop(
+            capture); /* async-signal-safe; next_block ends when all is handed out */
+    else
+        signal(number, SIG_DFL);
 }
 
 /* ---- one packet, one line -------------------------------------------------------------------- */
@@ -544,7 +549,7 @@ static bool summary(uint64_t shown, uint64_t walked)
             shown, s.seen, s.received, s.dropped);
     fprintf(stderr,
             "%" PRIu64 " received = %" PRIu64 " delivered + %" PRIu64
-            " second copies on lo left out + %" PRIu64 " filtered late + %" PRIu64 " pending\n",
+            " second copies on lo left out + %" PRIu64 " filtered late + %" PRIu64 " still in the ring\n",
             s.received, s.delivered, s.looped, s.filtered_late, s.pending);
     if (shown != walked)
         fprintf(stderr, "%" PRIu64 " of the delivered came after the last one shown\n",
@@ -875,7 +880,7 @@ static int run(const struct options *o)
             netring_cursor_init(&cursor, block);
             while (netring_cursor_next(&cursor)) {
                 walked++;
-                if (ended)
+                if (ended || signals > 1)
                     continue; /* stopped: what is left is only counted */
                 netring_cursor_packet(&cursor, &packet);
                 print_packet(&packet);
@@ -1023,7 +1028,7 @@ int main(int argc, char **argv)
     if (open_capture(&options) >= 0) {
         memset(&action, 0, sizeof action);
         action.sa_handler = on_signal;
-        action.sa_flags = (int)SA_RESETHAND; /* the second Ctrl-C kills */
+        action.sa_flags = SA_RESTART; /* a line is written whole */
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
         sigaction(SIGHUP, &action, NULL);
