@@ -1,6 +1,7 @@
 #!/bin/bash
-# Every C block in README.md, docs/*.md and man/netring.7 compiles. A block with a main is a program and
-# stands for itself; one marked "c fragment" is the body of a function that has a capture and a block.
+# Every C block in README.md, docs/*.md and man/* compiles. A block with a main is a program and stands
+# for itself; one marked "c fragment" (in man pages: an indented display) is a piece of a function that
+# has a capture, a block, a config, an err and an rc.
 # usage: snippets.sh [FILE...]
 cd "$(dirname "$0")/../.." || exit 1
 cc=${CC:-cc}
@@ -16,10 +17,11 @@ extract() {
     case $1 in
     *.[1-9])
         awk -v dir="$2" '
+            /^\.Bd -literal -offset indent/ { file = sprintf("%s/%04d.fragment", dir, NR); next }
             /^\.Bd -literal/ { file = sprintf("%s/%04d.c", dir, NR); next }
             /^\.Ed/ { file = "" }
             file != "" { gsub(/\\&/, ""); gsub(/\\e/, "\\"); gsub(/\\-/, "-"); print >file }' "$1"
-        # Displays without a main are commands and fragments of prose.
+        # Other displays are synopses.
         grep -L 'int main' "$2"/*.c 2>/dev/null | xargs -r rm -f
         ;;
     *)
@@ -47,17 +49,21 @@ wrap() {
 #include <netring.h>
 #include <netring_inline.h>
 void use(const void *data, uint32_t length);
+void handle(struct netring_block *block);
 int fragment(struct netring_capture *capture, struct netring_block *block, struct netring_error err);
 int fragment(struct netring_capture *capture, struct netring_block *block, struct netring_error err)
 {
-    (void)capture, (void)block, (void)err;
+    struct netring_capture_config config = NETRING_CAPTURE_CONFIG_INIT;
+    int rc = 0;
+    (void)capture, (void)block, (void)err, (void)config;
+    {
 X
     cat "$1"
-    echo 'return 0; }'
+    echo '} return rc; }'
 }
 
 files=("$@")
-[ $# -gt 0 ] || files=(README.md docs/*.md man/netring.7)
+[ $# -gt 0 ] || files=(README.md docs/*.md man/*.[37])
 for file in "${files[@]}"; do
     [ -f "$file" ] || continue
     rm -rf "$work/x" && mkdir "$work/x"
