@@ -163,12 +163,10 @@ scripts() {
     done
     return $rc
 }
-manpages() {
-    has mandoc || { echo "mandoc is not installed"; exit 77; }
     mandoc -T lint -W warning man/*.[37]
 }
 # The suites run in a process of their own, under timeout: the functions go along.
-export -f has fmt clippy rustdoc rust scripts manpages
+export -f has fmt clippy rustdoc rust scripts
 in_bash() { suite "$1" "$2" bash -c "$3"; }
 
 build() { make --no-print-directory -j"$jobs" lib hooks; }
@@ -195,7 +193,9 @@ in_bash clippy 600 clippy
 in_bash scripts 60 scripts
 in_bash rustdoc 300 rustdoc
 in_bash rust 600 rust
-if [ -n "$(ls man/*.[37] 2>/dev/null)" ]; then in_bash manpages 30 manpages; fi
+suite manpages 60 tests/docs/man.sh
+suite errors 60 tests/docs/errors.sh
+suite snippets 60 tests/docs/snippets.sh
 
 # ---- the header and the ABI -------------------------------------------------
 suite header-drift 600 tests/abi/drift.sh
