@@ -163,8 +163,6 @@ scripts() {
     done
     return $rc
 }
-    mandoc -T lint -W warning man/*.[37]
-}
 # The suites run in a process of their own, under timeout: the functions go along.
 export -f has fmt clippy rustdoc rust scripts
 in_bash() { suite "$1" "$2" bash -c "$3"; }
