@@ -3,8 +3,10 @@
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -258,6 +260,31 @@ static void test_dispatch(void)
     records_free(&records);
 }
 
+static int close_at_once(void *user, const struct netring_packet *packets, size_t count,
+                         size_t size)
+{
+    (void)packets, (void)count, (void)size;
+    return netring_capture_close(user);
+}
+
+/* A callback may close the capture it was called for. */
+static void test_close_from_callback(void)
+{
+    struct netring_capture_config config = page_config(4);
+    struct netring_capture *capture = capture_open("vb", &config);
+    struct footprint before;
+
+    send_frames(sender, 0, 3, 60);
+    netring_capture_flush(capture);
+    is_int(netring_capture_dispatch(capture, 1000, 0, close_at_once, capture), 3,
+           "dispatch: the callback closes the capture");
+    is_int(netring_capture_close(capture), NETRING_EBADF, "dispatch: which is closed then");
+    before = footprint_now();
+    capture_close(capture_open("vb", &config));
+    is_footprint(before, "dispatch: and another one");
+    is_int(before.mappings, 0, "dispatch: no mapping is left");
+}
+
 /* next_packet and next_block on one capture share its packets: none twice, none lost. */
 static void test_mixed_ways(void)
 {
@@ -317,6 +344,66 @@ static void test_block_info(void)
     is_int(links, blocks, "block info: ifindex");
     is_int(capture_stats(capture).sequence_gaps, 0, "no sequence gap counted");
     capture_close(capture);
+}
+
+/* What the reader writes into a packet is there until the release. */
+static void test_writable(void)
+{
+    struct netring_capture_config config = page_config(4);
+    struct netring_capture *capture = capture_open("vb", &config);
+    struct netring_block *block = block_of(capture, sender, 0, 3, 60);
+    struct netring_packet packets[3];
+    uint8_t all[60], frame[60];
+
+    memset(all, 0xee, sizeof all);
+    netring_block_read(block, packets, sizeof *packets, 3);
+    memcpy(packets[1].data, all, sizeof all);
+    netring_block_rewind(block);
+    is_int(netring_block_read(block, packets, sizeof *packets, 3), 3, "written: read again");
+    is_bytes(packets[1].data, all, sizeof all, "written: as it was written");
+    frame_make(frame, 60, 2);
+    is_bytes(packets[2].data, frame, 60, "written: its neighbour is untouched");
+    netring_block_release(block);
+    capture_close(capture);
+}
+
+/* Held blocks survive the close of their capture, every one with its content. */
+static void test_held_at_close(void)
+{
+    enum { HELD = 4 };
+    struct netring_capture_config config = page_config(2 * HELD);
+    struct netring_capture *capture = capture_open("vb", &config);
+    struct netring_block *blocks[HELD];
+    struct netring_packet before[HELD][3], after;
+    const uint32_t per_block = frames_per_page(60);
+    unsigned moved = 0;
+
+    send_frames(sender, 0, HELD * per_block + 1, 60);
+    await_ready(capture, HELD);
+    for (int i = 0; i < HELD; i++) {
+        if (netring_capture_next_block(capture, 0, &blocks[i]) != 1)
+            tap_bail("no block");
+        netring_block_read(blocks[i], before[i], sizeof before[i][0], 3);
+    }
+    netring_block_release(blocks[1]);
+    capture_close(capture);
+    is_int(footprint_now().mappings, 0, "held at close: the socket's mapping is gone");
+    for (int i = HELD - 1; i >= 0; i--) {
+        struct records records = {0, 0, NULL};
+
+        if (i == 1)
+            continue;
+        netring_block_rewind(blocks[i]);
+        block_records(blocks[i], 64, &records);
+        is_frames(&records, (uint32_t)i * per_block, per_block, 60, 60, "held at close");
+        netring_block_rewind(blocks[i]);
+        netring_block_read(blocks[i], &after, sizeof after, 1);
+        moved += after.data != before[i][0].data;
+        is_int(netring_block_release(blocks[i]), 0, "held at close: released");
+        is_int(netring_block_release(blocks[i]), NETRING_EBADF, "held at close: once");
+        records_free(&records);
+    }
+    is_int(moved, 0, "held at close: at their address");
 }
 
 /* ---- the packet's fields ---- */
@@ -623,15 +710,17 @@ static void test_any(void)
     struct netring_capture *capture = capture_open("any", &config);
     struct netring_capture_info info = capture_info(capture);
     struct records records = {0, 0, NULL};
-    unsigned out = 0, in = 0, other = 0;
+    unsigned out = 0, in = 0, other = 0, ethernet = 0;
 
     is_int(info.ifindex, 0, "any: no ifindex");
     is_str(info.interface, "any", "any: its name");
+    is_int(info.link_type, NETRING_LINKTYPE_UNKNOWN, "any: each packet has its own link type");
     send_frames(sender, 0, 10, 60);
     receive(capture, 20, 1000, &records);
     for (size_t i = 0; i < records.count; i++) {
         const struct netring_packet *packet = &records.v[i].packet;
 
+        ethernet += packet->link_type == 1;
         if (packet->ifindex == net_index("va") && packet->direction == NETRING_DIRECTION_OUTGOING)
             out++;
         else if (packet->ifindex == net_index("vb") &&
@@ -643,6 +732,17 @@ static void test_any(void)
     is_int(out, 10, "any: leaving at one end");
     is_int(in, 10, "any: coming in at the other end");
     is_int(other, 0, "any: nothing else");
+    is_int(ethernet, records.count, "any: link types");
+    ok(!(capture_stats(capture).valid & NETRING_STATS_INTERFACE),
+       "any: no interface's counters are told");
+    send_frames(sender, 0, 3, 60);
+    is_int(netring_capture_flush(capture), 0, "any: flush");
+    records_free(&records);
+    receive(capture, 6, 1000, &records);
+    is_int(records.count, 6, "any: flushed packets");
+    send_frames(sender, 0, 3, 60);
+    receive(capture, 12, 100, &records);
+    is_int(records.count, 12, "any: and those after");
     capture_close(capture);
     records_free(&records);
 }
@@ -846,6 +946,87 @@ static void test_geometry(void)
     capture_close(capture);
 }
 
+static void test_kernel_timeout(void)
+{
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture;
+    struct records records = {0, 0, NULL};
+    uint8_t frame[60];
+
+    config.block_timeout = NETRING_BLOCK_TIMEOUT_KERNEL;
+    capture = capture_open("vb", &config);
+    is_int(capture_info(capture).timer_ms, 0, "the kernel's own block timeout: asked for");
+    is_int(capture_info(capture).block_timeout, NETRING_BLOCK_TIMEOUT_KERNEL,
+           "the kernel's own block timeout: told");
+    frame_make(frame, sizeof frame, 1);
+    one_packet(capture, sender, frame, sizeof frame, &records, "the kernel's own block timeout");
+    capture_close(capture);
+    records_free(&records);
+}
+
+/* Descriptors close on exec, the ring stays out of core dumps. */
+static void test_hygiene(void)
+{
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture;
+    bool before[64];
+    unsigned own = 0, inherited = 0, dumped = 0, rings = 0;
+    char line[512];
+    bool ring = false;
+    FILE *maps;
+
+    for (int fd = 0; fd < (int)COUNT(before); fd++)
+        before[fd] = fcntl(fd, F_GETFD) >= 0;
+    capture = capture_open("vb", &config);
+    for (int fd = 0; fd < (int)COUNT(before); fd++) {
+        int flags = fcntl(fd, F_GETFD);
+
+        if (flags < 0 || before[fd])
+            continue;
+        own++;
+        inherited += !(flags & FD_CLOEXEC);
+    }
+    ok(own >= 2 && inherited == 0, "all of the %u descriptors of a capture close on exec", own);
+    maps = fopen("/proc/self/smaps", "re");
+    while (maps && fgets(line, sizeof line, maps)) {
+        if (strchr(line, '-') && strstr(line, " rw-s "))
+            ring = strstr(line, "socket:") != NULL;
+        if (ring && strncmp(line, "VmFlags:", 8) == 0) {
+            rings++;
+            dumped += strstr(line, " dd") == NULL;
+            ring = false;
+        }
+    }
+    if (maps)
+        fclose(maps);
+    ok(rings == 1 && dumped == 0, "the ring (%u mapping) is left out of core dumps", rings);
+    capture_close(capture);
+}
+
+/* Many captures on one link: each gets everything. */
+static void test_many(void)
+{
+    enum { MANY = 40 };
+    struct netring_capture_config config = page_config(4);
+    struct netring_capture *captures[MANY];
+    unsigned whole = 0;
+
+    for (int i = 0; i < MANY; i++)
+        captures[i] = capture_open("vb", &config);
+    send_frames(sender, 0, 5, 60);
+    for (int i = 0; i < MANY; i++)
+        netring_capture_stop(captures[i]);
+    for (int i = MANY - 1; i >= 0; i -= 1) {
+        struct records records = {0, 0, NULL};
+
+        receive(captures[i], 5, 0, &records);
+        whole += records.count == 5;
+        records_free(&records);
+        capture_close(captures[i]);
+    }
+    is_int(whole, MANY, "many captures on one link each get everything");
+}
+
 /* ---- GSO ---- */
 
 /* One TCP connection over lo that carries `size` bytes. */
@@ -911,8 +1092,11 @@ int main(void)
 
     test_ways();
     test_dispatch();
+    test_close_from_callback();
     test_mixed_ways();
     test_block_info();
+    test_writable();
+    test_held_at_close();
     test_fields();
     test_directions();
     test_rxhash_off();
@@ -928,6 +1112,9 @@ int main(void)
     test_membership();
     test_jumbo();
     test_geometry();
+    test_kernel_timeout();
+    test_hygiene();
+    test_many();
     test_gso();
     return tap_end();
 }

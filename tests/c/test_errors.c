@@ -644,6 +644,9 @@ static void test_removal(void)
         is_int(wait_kinds[i / 2].call(capture, -1), NETRING_ENODEV, "and again, at once");
         netring_capture_last_error(capture, &error);
         is_str_contains(error.message, "gone", "last_error names the interface");
+        is_int(netring_capture_flush(capture), NETRING_ENODEV, "flush after removal");
+        is_int(netring_capture_stop(capture), 0, "stop after removal");
+        is_int(wait_kinds[i / 2].call(capture, -1), NETRING_ESHUTDOWN, "which is told then");
         capture_close(capture);
     }
 }

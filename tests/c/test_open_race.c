@@ -48,6 +48,46 @@ static unsigned foreign_packets_of_a_careless_open(void)
     return foreign;
 }
 
+/* Opens on the flooded link itself. Returns how many packets the kernel let in. */
+static uint64_t seen_under_flood(const struct netring_capture_config *config, unsigned *outgoing)
+{
+    uint64_t seen = 0;
+
+    for (int i = 0; i < 20; i++) {
+        struct netring_capture *capture = capture_open("lo", config);
+        struct records records = {0, 0, NULL};
+
+        netring_capture_stop(capture);
+        receive(capture, SIZE_MAX, 0, &records);
+        seen += capture_stats(capture).seen;
+        for (size_t n = 0; n < records.count; n++)
+            *outgoing += records.v[n].packet.direction == NETRING_DIRECTION_OUTGOING;
+        capture_close(capture);
+        records_free(&records);
+    }
+    return seen;
+}
+
+/* What the config asks for is in place before the first packet can arrive. */
+static void test_config_comes_first(void)
+{
+    const struct sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct netring_capture_config config = small_config();
+    unsigned outgoing = 0;
+
+    config.flags |= NETRING_CAPTURE_KEEP_LOOPED;
+    ok(seen_under_flood(&config, &outgoing) > 0 && outgoing > 0,
+       "opened on the flooded link: packets, outgoing ones too");
+    config.flags |= NETRING_CAPTURE_IGNORE_OUTGOING;
+    outgoing = 0;
+    ok(seen_under_flood(&config, &outgoing) > 0, "outgoing ignored: packets");
+    is_int(outgoing, 0, "outgoing ignored: from the first packet on");
+    if (netring_filter_new(none, 1, &config.filter, NULL) != 0)
+        tap_bail("netring_filter_new failed");
+    is_int(seen_under_flood(&config, &outgoing), 0, "a filter that rejects all: not one packet");
+    netring_filter_free(config.filter);
+}
+
 int main(void)
 {
     struct netring_capture_config config;
@@ -75,6 +115,7 @@ int main(void)
     }
     is_int(delivered, 0, "50 opens under a flood elsewhere: no packet delivered");
     is_int(received, 0, "and none received");
+    test_config_comes_first();
     ok(foreign_packets_of_a_careless_open() > 0, "the flood would have been seen");
     is_int(kill(flood, 0), 0, "the flood went on all the time");
     kill(flood, SIGKILL);

@@ -178,6 +178,32 @@ static void test_wakeup_among_packets(void)
     records_free(&records);
 }
 
+/* next_packet and dispatch are for one thread at a time: another one is told so at once. */
+static void test_busy(void)
+{
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture = capture_open("vb", &config);
+
+    for (size_t i = 1; i < COUNT(wait_kinds); i++) {
+        struct waiter waiter;
+        int64_t since;
+
+        waiter_start(&waiter, &wait_kinds[i], capture);
+        errno = 0;
+        is_int(wait_kinds[1].call(capture, -1), NETRING_EBUSY,
+               "next_packet while a thread is in %s", wait_kinds[i].name);
+        is_int(errno, EBUSY, "next_packet while a thread is in %s: errno", wait_kinds[i].name);
+        is_int(wait_kinds[2].call(capture, -1), NETRING_EBUSY, "dispatch while a thread is in %s",
+               wait_kinds[i].name);
+        is_int(wait_kinds[0].call(capture, 0), 0, "next_block while a thread is in %s",
+               wait_kinds[i].name);
+        since = now_ms();
+        netring_capture_wakeup(capture);
+        waiter_ends(&waiter, NETRING_EWAKEUP, since, "wakeup");
+    }
+    capture_close(capture);
+}
+
 /* ---- stop ---- */
 
 static void test_stop(void)
@@ -634,6 +660,27 @@ static void test_link_down(void)
     records_free(&records);
 }
 
+static void test_flush_while_down(void)
+{
+    struct netring_capture_config config = page_config(4);
+    struct netring_capture *capture = capture_open("vb", &config);
+    struct records records = {0, 0, NULL};
+
+    send_frames(sender, 0, 5, 60);
+    net_link_up("vb", false);
+    is_int(netring_capture_flush(capture), 0, "flush while the link is down");
+    is_int(receive(capture, 5, 0, &records), 1, "flush while the link is down: what there was");
+    times_out(capture, &wait_kinds[0], 50, "flush while the link is down");
+    net_link_up("vb", true);
+    sleep_ms(20);
+    send_frames(sender, 5, 5, 60);
+    is_int(netring_capture_flush(capture), 0, "flush after it came up");
+    receive(capture, 10, 0, &records);
+    is_frames(&records, 0, 10, 60, 60, "flush while the link is down and after");
+    capture_close(capture);
+    records_free(&records);
+}
+
 /* A link that is down can be opened; capturing starts when it comes up. */
 static void test_open_down(void)
 {
@@ -665,6 +712,7 @@ int main(void)
     test_signals();
     test_wakeup();
     test_wakeup_among_packets();
+    test_busy();
     test_stop();
     test_stop_hands_out();
     test_stop_slower_ways();
@@ -676,6 +724,7 @@ int main(void)
     test_retained_block();
     test_threads();
     test_link_down();
+    test_flush_while_down();
     test_open_down();
     return tap_end();
 }
