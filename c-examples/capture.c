@@ -532,12 +532,22 @@ static void live_draw(uint64_t shown)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
+static bool adds_up(const struct netring_stats *s)
+{
+    return s->seen == s->received + s->dropped &&
+           s->received == s->delivered + s->looped + s->filtered_late + s->pending;
+}
+
 /* What became of every packet. Returns false, and says so, when the numbers do not add up. */
 static bool summary(uint64_t shown, uint64_t walked)
 {
     struct netring_stats s;
-    const int rc = netring_capture_stats(capture, &s, sizeof s);
+    int rc = netring_capture_stats(capture, &s, sizeof s);
 
+    /* The kernel counts a packet a moment after it has put it into the ring: while more arrive, a
+     * reading may meet one in between. */
+    for (int tries = 0; rc >= 0 && !adds_up(&s) && tries < 100; tries++)
+        rc = netring_capture_stats(capture, &s, sizeof s);
     if (rc < 0) {
         fprintf(stderr, "capture: no counters: %s\n", netring_strerror(rc));
         return false;
@@ -549,7 +559,8 @@ static bool summary(uint64_t shown, uint64_t walked)
             shown, s.seen, s.received, s.dropped);
     fprintf(stderr,
             "%" PRIu64 " received = %" PRIu64 " delivered + %" PRIu64
-            " second copies on lo left out + %" PRIu64 " filtered late + %" PRIu64 " still in the ring\n",
+            " second copies on lo left out + %" PRIu64 " filtered late + %" PRIu64
+            " still in the ring\n",
             s.received, s.delivered, s.looped, s.filtered_late, s.pending);
     if (shown != walked)
         fprintf(stderr, "%" PRIu64 " of the delivered came after the last one shown\n",
@@ -568,8 +579,7 @@ static bool summary(uint64_t shown, uint64_t walked)
         fprintf(stderr, "lost on the way (softnet backlog, whole machine): %" PRIu64 "\n",
                 s.softnet_dropped);
 
-    if (s.seen == s.received + s.dropped &&
-        s.received == s.delivered + s.looped + s.filtered_late + s.pending && s.delivered == walked)
+    if (adds_up(&s) && s.delivered == walked)
         return true;
     fprintf(stderr, "capture: these numbers do not add up (%" PRIu64 " packets walked)\n", walked);
     return false;
