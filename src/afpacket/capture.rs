@@ -65,8 +65,6 @@ struct Reader {
     quiesced: bool,
     /// The interface is gone.
     gone: bool,
-    /// The link went down; while it is, the interface may go without a sign.
-    down: bool,
     /// The waiter's `more` is set.
     more: bool,
     /// What to log once the lock is released: a callback may call back.
@@ -83,8 +81,6 @@ impl Reader {
 
 /// Longest wait in one piece: the kernel's counters are read in between.
 const LONGEST_WAIT_MS: i32 = 30_000;
-/// While the link is down: how often to look whether the interface is gone.
-const DOWN_LOOK_MS: i32 = 100;
 
 /// See the module.
 #[derive(Debug)]
@@ -125,7 +121,6 @@ impl Capture {
             consumer: Consumer::new(Arc::clone(&ring)),
             quiesced: false,
             gone: false,
-            down: false,
             more: false,
             messages: Vec::new(),
         };
@@ -166,22 +161,19 @@ impl Capture {
         let deadline = Deadline::after(timeout_ms);
         let mut sure = false;
         loop {
-            let (block, down) =
-                self.with_reader(|reader| (self.try_next(reader, sure), reader.down));
-            let block = block?;
+            let block = self.with_reader(|reader| self.try_next(reader, sure))?;
             if block.is_some() {
                 return Ok(block);
             }
             self.kernel.lock().read_if_due(&self.socket);
-            let longest = if down { DOWN_LOOK_MS } else { LONGEST_WAIT_MS };
-            let left = deadline.left_ms(longest);
+            let left = deadline.left_ms(LONGEST_WAIT_MS);
             if left == 0 && sure {
                 return Ok(None);
             }
             // A wait of 0 takes note of what the socket reported, so that the
             // descriptor is not readable for it any longer.
             let reported = self.waiter.wait(left).map_err(wait_failed)?;
-            if reported.socket_error || down {
+            if reported.socket_error || reported.removed {
                 self.with_reader(|reader| self.look_at_link(reader));
             }
             sure = true;
@@ -235,7 +227,7 @@ impl Capture {
     /// and whatever else is ready is signalled anew.
     fn rearm(&self, reader: &mut Reader) {
         let reported = self.waiter.wait(0).unwrap_or_default();
-        if reported.socket_error {
+        if reported.socket_error || reported.removed {
             self.look_at_link(reader);
         }
         let more = reader.consumer.has_something()
@@ -253,7 +245,6 @@ impl Capture {
     fn take(&self, reader: &mut Reader) -> Option<Arc<Block>> {
         let ready = reader.consumer.ready();
         let taken = reader.consumer.take()?;
-        reader.down = false;
         let counters = &self.counters;
         if ready > counters.blocks_ready_max.load(Ordering::Relaxed) {
             counters.blocks_ready_max.store(ready, Ordering::Relaxed);
@@ -324,7 +315,10 @@ impl Capture {
     }
 
     fn flush_locked(&self, reader: &mut Reader) -> Result<()> {
-        if !reader.quiesced && !reader.gone {
+        if reader.gone {
+            return Err(self.interface_gone());
+        }
+        if !reader.quiesced {
             let ifindex = self.info.ifindex as i32;
             self.socket.bind(ETH_P_UNUSED, ifindex).map_err(|errno| {
                 self.look_at_link(reader);
@@ -353,18 +347,20 @@ impl Capture {
     /// Reads the socket's pending error, which otherwise makes every poll
     /// return, and finds out whether the interface still exists.
     fn look_at_link(&self, reader: &mut Reader) {
+        self.waiter.clear_removal();
         let error = self.socket.take_error();
         if error != 0 {
             let name = &self.info.interface;
             reader.log(Level::Info, format_args!("{name}: {}", crate::sys::Errno(error)));
-            reader.down = true;
         }
         if self.info.ifindex != 0
             && !reader.gone
             && self.socket.bound().is_ok_and(|address| address.sll_ifindex == -1)
         {
             reader.gone = true;
-            reader.down = false;
+            // The kernel drained the hook before it said so
+            // (dev.c unregister_netdevice_many_notify, synchronize_net).
+            reader.consumer.open_block_is_complete();
             self.waiter.more();
             reader.more = true;
         }

@@ -96,7 +96,6 @@ impl Consumer {
             let gap = (header.sequence != self.expected)
                 .then_some(Gap { expected: self.expected, got: header.sequence });
             let part = self.part.take().filter(|part| part.sequence == header.sequence);
-            self.complete = None;
             self.taken += 1;
             self.expected = header.sequence.wrapping_add(1);
             let records = match part {

@@ -12,8 +12,9 @@ use crate::filter::Program;
 use crate::log;
 use crate::packet::link_type;
 use crate::sys::mmap::Mapping;
+use crate::sys::netlink::RemovalWatch;
 use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
-use crate::sys::socket::{Socket, interface_index};
+use crate::sys::socket::{Socket, attach_filter, interface_index};
 use crate::sys::{Errno, process};
 use std::ffi::CString;
 
@@ -87,7 +88,11 @@ impl Capture {
         if config.has(flags::ALL_MULTICAST) {
             join(&socket, ifindex, libc::PACKET_MR_ALLMULTI, "PACKET_ADD_MEMBERSHIP (allmulti)")?;
         }
-        let waiter = Waiter::new(&socket).map_err(no_waiter)?;
+        let removal = match ifindex {
+            0 => None,
+            ifindex => Some(RemovalWatch::open(ifindex).map_err(no_removal_watch)?),
+        };
+        let waiter = Waiter::new(&socket, removal).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
         socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
@@ -234,7 +239,7 @@ fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32
 }
 
 fn attach(socket: &Socket, program: &Program) -> Result<()> {
-    socket.attach_filter(program.instructions()).map_err(|errno| {
+    attach_filter(socket.fd(), program.instructions()).map_err(|errno| {
         let (kind, remedy) = match errno.0 {
             libc::EINVAL => (Kind::Filter, "; the kernel does not accept this program"),
             libc::ENOMEM => (
@@ -357,6 +362,15 @@ fn join(socket: &Socket, ifindex: u32, kind: i32, step: &'static str) -> Result<
         Error::new(Kind::SockOpt, step, format!("socket option {step} was refused: {errno}"))
             .with_os(errno.0)
     })
+}
+
+fn no_removal_watch(errno: Errno) -> Error {
+    Error::new(
+        Kind::Io,
+        "netlink",
+        format!("a netlink socket that tells of the interface's removal was refused: {errno}"),
+    )
+    .with_os(errno.0)
 }
 
 fn no_waiter(errno: Errno) -> Error {

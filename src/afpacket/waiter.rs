@@ -1,5 +1,7 @@
 //! What the threads of a capture and outer event loops wait on: one epoll
-//! descriptor over the socket and three eventfds.
+//! descriptor over the socket, three eventfds, and a netlink socket that tells
+//! when the interface is removed (the packet socket does not, where the link was
+//! down already: af_packet.c packet_notifier).
 //!
 //! It has to be readable exactly while `next_block` would return something, and
 //! the socket alone does not say so: its poll looks only at the block retired
@@ -12,6 +14,7 @@
 
 use crate::sys::Result;
 use crate::sys::epoll::{Epoll, EventFd};
+use crate::sys::netlink::RemovalWatch;
 use crate::sys::socket::Socket;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +23,15 @@ const SOCKET: u64 = 0;
 const MORE: u64 = 1;
 const WAKEUP: u64 = 2;
 const STOP: u64 = 3;
+const REMOVAL: u64 = 4;
 
 /// What a wait reported, as far as it needs an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reported {
     /// The socket has a pending error: read it, or polls of it spin.
     pub socket_error: bool,
+    /// The interface was removed.
+    pub removed: bool,
     /// A wakeup is pending.
     pub woken: bool,
 }
@@ -37,6 +43,7 @@ pub struct Waiter {
     more: EventFd,
     wakeup: EventFd,
     stop: EventFd,
+    removal: Option<RemovalWatch>,
     /// A wakeup may be pending: saves a system call where none is.
     maybe_woken: AtomicBool,
     stopped: AtomicBool,
@@ -44,13 +51,14 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits on `socket` and on what the other methods signal.
-    pub fn new(socket: &Socket) -> Result<Self> {
+    /// Waits on `socket`, on `removal`, and on what the other methods signal.
+    pub fn new(socket: &Socket, removal: Option<RemovalWatch>) -> Result<Self> {
         let waiter = Self {
             epoll: Epoll::new()?,
             more: EventFd::new()?,
             wakeup: EventFd::new()?,
             stop: EventFd::new()?,
+            removal,
             maybe_woken: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -59,6 +67,9 @@ impl Waiter {
         waiter.epoll.add(waiter.more.fd(), libc::EPOLLIN, MORE)?;
         waiter.epoll.add(waiter.wakeup.fd(), libc::EPOLLIN, WAKEUP)?;
         waiter.epoll.add(waiter.stop.fd(), libc::EPOLLIN, STOP)?;
+        if let Some(removal) = &waiter.removal {
+            waiter.epoll.add(removal.fd(), libc::EPOLLIN, REMOVAL)?;
+        }
         Ok(waiter)
     }
 
@@ -76,9 +87,17 @@ impl Waiter {
             if ready.key == SOCKET && error {
                 reported.socket_error = true;
             }
+            reported.removed |= ready.key == REMOVAL;
             reported.woken |= ready.key == WAKEUP;
         })?;
         Ok(reported)
+    }
+
+    /// Takes note of a reported removal.
+    pub fn clear_removal(&self) {
+        if let Some(removal) = &self.removal {
+            removal.clear();
+        }
     }
 
     /// Something else is ready: readable, with a fresh edge.

@@ -362,15 +362,16 @@ pub unsafe extern "C" fn netring_block_cursor(
         let memory = block.memory();
         let start = block.start();
         let base = memory.base();
-        // An overwritten block may say anything: an empty walk, then.
+        // An overwritten block may say anything: a walk that ends damaged, then.
+        let end = base.wrapping_add(memory.length() as usize);
         let inside = start.offset <= memory.length() && start.offset % 8 == 0;
         let value = netring_cursor {
             size: size as u32,
             layout: NETRING_LAYOUT_TPACKET3,
-            next: if inside { base.wrapping_add(start.offset as usize) } else { base },
+            next: if inside { base.wrapping_add(start.offset as usize) } else { end },
             record: std::ptr::null_mut(),
-            end: base.wrapping_add(memory.length() as usize),
-            left: if inside { start.left } else { 0 },
+            end,
+            left: start.left,
             link_type: block.link_type().unwrap_or(NETRING_LINKTYPE_UNKNOWN),
             reserved: 0,
             base,

@@ -1,5 +1,6 @@
 //! Packet sockets.
 
+use super::filter::SockFilter;
 use super::{Errno, Result, check};
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -71,27 +72,6 @@ impl Socket {
         Ok(unsafe { value.assume_init() })
     }
 
-    /// SO_ATTACH_FILTER with a program the caller has validated.
-    pub fn attach_filter(&self, program: &[super::filter::SockFilter]) -> Result<()> {
-        let Ok(len) = u16::try_from(program.len()) else { return Err(Errno(libc::EINVAL)) };
-        let fprog = libc::sock_fprog {
-            len,
-            // The kernel only reads through it.
-            filter: program.as_ptr().cast_mut().cast(),
-        };
-        // SAFETY: `fprog` and the instructions it points to live through the call.
-        check(unsafe {
-            libc::setsockopt(
-                self.0.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const fprog).cast(),
-                size_of::<libc::sock_fprog>() as libc::socklen_t,
-            )
-        })?;
-        Ok(())
-    }
-
     /// bind(2) to a protocol (host byte order) and an interface (0: every one).
     pub fn bind(&self, protocol: u16, ifindex: i32) -> Result<()> {
         let mut address = empty_address();
@@ -130,6 +110,27 @@ impl Socket {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// SO_ATTACH_FILTER, on a socket of any family.
+pub fn attach_filter(fd: BorrowedFd<'_>, program: &[SockFilter]) -> Result<()> {
+    let Ok(len) = u16::try_from(program.len()) else { return Err(Errno(libc::EINVAL)) };
+    let fprog = libc::sock_fprog {
+        len,
+        // The kernel only reads through it.
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: `fprog` and the instructions it points to live through the call.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const fprog).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
 }
 
 fn empty_address() -> libc::sockaddr_ll {
