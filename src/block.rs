@@ -118,7 +118,7 @@ impl Block {
     /// # Safety
     /// As [`BlockMemory::read`].
     #[allow(unsafe_code)]
-    #[inline]
+    #[inline(never)]
     pub unsafe fn read(&self, out: *mut Packet, stride: usize, room: usize) -> Result<usize> {
         let mut position = unpack(self.position.load(Ordering::Relaxed));
         // SAFETY: the caller's promise.
@@ -142,6 +142,8 @@ impl Block {
         })
     }
 
+    #[cold]
+    #[inline(never)]
     fn corrupt(&self, corrupt: Corrupt) -> Error {
         Error::new(
             Kind::Io,

@@ -75,6 +75,32 @@ pub use netring_packet as Packet;
 
 const _: () = assert!(size_of::<Packet>() == 64);
 
+impl Packet {
+    /// All fields 0.
+    pub(crate) const ZERO: Self = Self {
+        data: std::ptr::null_mut(),
+        caplen: 0,
+        len: 0,
+        time_ns: 0,
+        status: 0,
+        rxhash: 0,
+        vlan_tci: 0,
+        vlan_tpid: 0,
+        protocol: 0,
+        net_offset: 0,
+        ifindex: 0,
+        link_type: 0,
+        direction: 0,
+        clock: 0,
+        queue: 0,
+        gso_size: 0,
+        gso_type: 0,
+        segments: 0,
+        reserved: 0,
+        cookie: 0,
+    };
+}
+
 /// The checksum is not filled in yet: the packet was sent by this host (or a
 /// neighbour on a virtual link) and left to hardware. Not an error.
 pub const NETRING_PACKET_CSUM_NOT_READY: u32 = 0x8;

@@ -40,6 +40,8 @@ const RECORD_HEADER: u32 = 68;
 const RECORD_ALIGNMENT: u32 = 8;
 /// An offset at which no record can be.
 const NO_RECORD: u32 = u32::MAX;
+/// No step inside a block (of 2^30 bytes at most) is as long.
+const LONGEST_STEP: u32 = 1 << 31;
 
 const BLOCK_STATUS: u32 = 8;
 const BLOCK_COUNT: u32 = 12;
@@ -201,11 +203,13 @@ impl BlockMemory {
     /// A record whose header lies in the block.
     #[inline(always)]
     fn record(&self, offset: u32) -> Result<Record, Corrupt> {
-        let end = offset.checked_add(RECORD_HEADER);
-        if offset % RECORD_ALIGNMENT != 0 || end.is_none_or(|end| end > self.length) {
+        let end = u64::from(offset).wrapping_add(RECORD_HEADER.into());
+        if offset % RECORD_ALIGNMENT != 0 || end > self.length.into() {
             return Err(Corrupt { offset });
         }
-        Ok(Record { block: *self, offset })
+        // SAFETY: inside the block.
+        let at = unsafe { self.base.add(offset as usize) };
+        Ok(Record { at, offset })
     }
 
     /// Steps to the next filled record; `None` at the end.
@@ -216,11 +220,17 @@ impl BlockMemory {
     fn next(&self, position: &mut Position) -> Result<Option<Filled>, Corrupt> {
         while position.left != 0 {
             let record = self.record(position.offset)?;
-            let filled = record.filled()?;
-            record.step(position);
-            if filled.is_some() {
-                return Ok(filled);
+            let status = record.status();
+            // A slot the kernel counted and never filled: it sets USER only when
+            // done, and the rest may be stale (af_packet.c tpacket_rcv,
+            // drop_n_account).
+            if status & status::USER == 0 {
+                record.step(position);
+                continue;
             }
+            let filled = record.filled(status, self.length)?;
+            record.step(position);
+            return Ok(Some(filled));
         }
         Ok(None)
     }
@@ -234,6 +244,7 @@ impl BlockMemory {
     /// # Safety
     /// `out` has room for `room` elements of `stride` bytes; `stride` is at
     /// least the size of a [`Packet`] and a multiple of 8.
+    #[inline(always)]
     pub unsafe fn read(
         &self,
         position: &mut Position,
@@ -242,23 +253,48 @@ impl BlockMemory {
         stride: usize,
         room: usize,
     ) -> Result<usize, Corrupt> {
+        match link_type {
+            // SAFETY: the caller's promise.
+            Some(common) => unsafe { self.fill(position, |_| common, out, stride, room) },
+            // SAFETY: as above.
+            None => unsafe { self.fill(position, Record::link_type, out, stride, room) },
+        }
+    }
+
+    /// [`read`](Self::read), for each way to know the link type.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn fill(
+        &self,
+        position: &mut Position,
+        link_type: impl Fn(&Record) -> u16,
+        out: *mut Packet,
+        stride: usize,
+        room: usize,
+    ) -> Result<usize, Corrupt> {
         let mut at = out;
-        let mut filled = 0_usize;
-        while filled < room {
+        let mut left = room;
+        while left != 0 {
             let record = match self.next(position) {
-                Ok(Some(filled)) => filled,
+                Ok(Some(record)) => record,
                 Ok(None) => break,
                 // What came before it is handed out; the next call reports it.
-                Err(_) if filled > 0 => break,
+                Err(_) if left < room => break,
                 Err(corrupt) => return Err(corrupt),
             };
-            // SAFETY: `at` is element `filled` of the caller's array.
-            unsafe { at.write(record.packet(link_type)) };
+            // SAFETY: `at` is the next element of the caller's array.
+            unsafe { at.write(Packet::ZERO) };
+            // SAFETY: as above, and just written.
+            let packet = unsafe { &mut *at };
+            record.fill(packet);
+            packet.link_type = link_type(&record.record);
             // SAFETY: at most one past the last element.
             at = unsafe { at.byte_add(stride) };
-            filled = filled.wrapping_add(1);
+            left = left.wrapping_sub(1);
         }
-        Ok(filled)
+        Ok(room.wrapping_sub(left))
     }
 
     /// One pass over the records of `position`: counts, and marks outgoing
@@ -310,7 +346,8 @@ impl BlockMemory {
 /// A record whose header lies in its block.
 #[derive(Debug, Clone, Copy)]
 struct Record {
-    block: BlockMemory,
+    /// Where it lies: fields are then at constant distances.
+    at: NonNull<u8>,
     offset: u32,
 }
 
@@ -327,9 +364,11 @@ struct Filled {
 impl Record {
     #[inline(always)]
     fn get<T: Copy>(&self, field: u32) -> T {
-        // SAFETY: `record` has checked that the header lies in the block and is
-        // aligned to 8; every field's offset keeps its own alignment.
-        unsafe { self.block.get(self.offset.wrapping_add(field)) }
+        // SAFETY: `record` has checked that the header lies in the block.
+        let at = unsafe { self.at.add(field as usize) };
+        // SAFETY: as above; the header is aligned to 8, and every field's offset
+        // keeps its own alignment; volatile because other processes may write it.
+        unsafe { at.cast::<T>().read_volatile() }
     }
 
     #[inline(always)]
@@ -347,23 +386,18 @@ impl Record {
         time(self.field(TP_SEC), self.field(TP_NSEC))
     }
 
-    /// The record with its packet, which must lie in the block; `None` for a
-    /// slot the kernel counted and never filled: it sets USER only when done,
-    /// and the rest may be stale (af_packet.c tpacket_rcv, drop_n_account).
+    /// The record with its packet, which must lie in the block of `length`
+    /// bytes.
     #[inline(always)]
-    fn filled(self) -> Result<Option<Filled>, Corrupt> {
-        let status = self.status();
-        if status & status::USER == 0 {
-            return Ok(None);
-        }
+    fn filled(self, status: u32, length: u32) -> Result<Filled, Corrupt> {
         let mac = self.get::<u16>(TP_MAC);
         let caplen = self.field(TP_SNAPLEN);
         let end =
             u64::from(self.offset).wrapping_add(u64::from(mac)).wrapping_add(u64::from(caplen));
-        if end > u64::from(self.block.length) {
+        if end > u64::from(length) {
             return Err(Corrupt { offset: self.offset });
         }
-        Ok(Some(Filled { record: self, status, mac, caplen }))
+        Ok(Filled { record: self, status, mac, caplen })
     }
 
     /// Moves a walk behind this record. The last record's offset to the next is
@@ -372,11 +406,18 @@ impl Record {
     fn step(&self, position: &mut Position) {
         position.left = position.left.wrapping_sub(1);
         let next = self.field(TP_NEXT_OFFSET);
-        position.offset = match self.offset.checked_add(next) {
-            Some(offset) if next >= RECORD_HEADER => offset,
+        // In one go: less than a header, and so much that the sum could wrap.
+        position.offset = if next.wrapping_sub(RECORD_HEADER) < LONGEST_STEP {
+            self.offset.wrapping_add(next)
+        } else {
             // A walk that goes on from here ends with an error.
-            _ => NO_RECORD,
+            NO_RECORD
         };
+    }
+
+    /// By the hardware type of its interface.
+    fn link_type(&self) -> u16 {
+        link_type(self.get::<u16>(SLL_HATYPE))
     }
 
     /// Sent by this host over a loopback device, where it arrives as well.
@@ -387,57 +428,45 @@ impl Record {
 
     /// Clears the bit that every walk asks for, in whatever language.
     fn mark_away(&self) {
-        self.block
-            .status_word(self.offset.wrapping_add(TP_STATUS))
-            .fetch_and(!status::USER, Ordering::Relaxed);
+        // SAFETY: inside the record's header.
+        let at = unsafe { self.at.add(TP_STATUS as usize) };
+        // SAFETY: mapped and aligned to 4; atomics may be shared with the kernel.
+        let word = unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) };
+        word.fetch_and(!status::USER, Ordering::Relaxed);
     }
 }
 
 impl Filled {
+    /// Fills all of a zeroed packet but its link type. Field by field: volatile
+    /// reads keep their order, so a value built first would need a register for
+    /// every field at once.
     #[inline(always)]
-    fn packet(&self, common_link_type: Option<u16>) -> Packet {
+    fn fill(&self, packet: &mut Packet) {
         let record = self.record;
-        let caplen = self.caplen;
+        // Inside the block: `filled` has checked mac and caplen.
+        packet.data = record.at.as_ptr().wrapping_add(usize::from(self.mac));
+        packet.cookie = record.offset.into();
+        packet.caplen = self.caplen;
         let len = record.field(TP_LEN);
+        packet.len = len;
+        packet.time_ns = record.time_ns();
         // 0 without the feature, and never the hash of a flow (flow_dissector.c).
         let rxhash = record.field(TP_RXHASH);
+        packet.rxhash = rxhash;
         let valid = NETRING_PACKET_NET_OFFSET
             | NETRING_PACKET_PROTOCOL
             | NETRING_PACKET_DIRECTION
             | if rxhash != 0 { NETRING_PACKET_RXHASH } else { 0 }
-            | if caplen < len { NETRING_PACKET_TRUNCATED } else { 0 };
-        Packet {
-            // Inside the block: `filled` has checked mac and caplen.
-            data: record
-                .block
-                .base
-                .as_ptr()
-                .wrapping_add(record.offset as usize)
-                .wrapping_add(usize::from(self.mac)),
-            caplen,
-            len,
-            time_ns: record.time_ns(),
-            status: self.status & STATUS_FROM_KERNEL | valid,
-            rxhash,
-            // The kernel's field is 32 bits wide for a 16-bit value.
-            vlan_tci: record.get::<u16>(TP_VLAN_TCI.wrapping_add(LOW_HALF)),
-            vlan_tpid: record.get::<u16>(TP_VLAN_TPID),
-            protocol: u16::from_be(record.get::<u16>(SLL_PROTOCOL)),
-            net_offset: record.get::<u16>(TP_NET).wrapping_sub(self.mac),
-            ifindex: record.field(SLL_IFINDEX),
-            link_type: match common_link_type {
-                Some(link_type) => link_type,
-                None => link_type(record.get::<u16>(SLL_HATYPE)),
-            },
-            direction: record.get::<u8>(SLL_PKTTYPE),
-            clock: clock(self.status),
-            queue: 0,
-            gso_size: 0,
-            gso_type: 0,
-            segments: 0,
-            reserved: 0,
-            cookie: u64::from(record.offset),
-        }
+            | if self.caplen < len { NETRING_PACKET_TRUNCATED } else { 0 };
+        packet.status = self.status & STATUS_FROM_KERNEL | valid;
+        packet.clock = clock(self.status);
+        // The kernel's field is 32 bits wide for a 16-bit value.
+        packet.vlan_tci = record.get::<u16>(TP_VLAN_TCI.wrapping_add(LOW_HALF));
+        packet.vlan_tpid = record.get::<u16>(TP_VLAN_TPID);
+        packet.protocol = u16::from_be(record.get::<u16>(SLL_PROTOCOL));
+        packet.net_offset = record.get::<u16>(TP_NET).wrapping_sub(self.mac);
+        packet.ifindex = record.field(SLL_IFINDEX);
+        packet.direction = record.get::<u8>(SLL_PKTTYPE);
     }
 }
 
@@ -453,12 +482,20 @@ fn time(seconds: u32, nanoseconds: u32) -> u64 {
 /// (af_packet.c tpacket_rcv).
 #[inline(always)]
 fn clock(kernel: u32) -> u8 {
+    if kernel & (status::TS_RAW_HARDWARE | status::TS_SOFTWARE) == 0 {
+        NETRING_CLOCK_COPY
+    } else {
+        earlier_clock(kernel)
+    }
+}
+
+/// Apart, so that the common case is one branch.
+#[inline(never)]
+fn earlier_clock(kernel: u32) -> u8 {
     if kernel & status::TS_RAW_HARDWARE != 0 {
         NETRING_CLOCK_RAW_HARDWARE
-    } else if kernel & status::TS_SOFTWARE != 0 {
-        NETRING_CLOCK_SOFTWARE
     } else {
-        NETRING_CLOCK_COPY
+        NETRING_CLOCK_SOFTWARE
     }
 }
 

@@ -161,7 +161,7 @@ pub unsafe extern "C" fn netring_block_read(
 ///
 /// # Safety
 /// `packets` is writable for `count` times `size` bytes.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn read_packets(
     block: &Block,
     packets: *mut netring_packet,
@@ -174,30 +174,47 @@ pub(crate) unsafe fn read_packets(
     // SAFETY: checked, and the caller's promise.
     let filled = unsafe { block.read(packets, size, count)? };
     if size > size_of::<netring_packet>() {
-        for index in 0..filled {
-            // SAFETY: inside the element, behind what was filled.
-            let rest =
-                unsafe { packets.cast::<u8>().add(index * size + size_of::<netring_packet>()) };
-            // SAFETY: up to the end of the element.
-            unsafe { rest.write_bytes(0, size - size_of::<netring_packet>()) };
-        }
+        // SAFETY: as above.
+        unsafe { clear_rest(packets, size, filled) };
     }
     Ok(filled)
 }
 
+/// Zeroes what the caller's elements have behind our packets.
+///
+/// # Safety
+/// `packets` is writable for `count` times `size` bytes; `size` is at least
+/// that of a packet.
+#[cold]
+#[inline(never)]
+unsafe fn clear_rest(packets: *mut netring_packet, size: usize, count: usize) {
+    for index in 0..count {
+        // SAFETY: inside the element, behind what was filled.
+        let rest = unsafe { packets.cast::<u8>().add(index * size + size_of::<netring_packet>()) };
+        // SAFETY: up to the end of the element.
+        unsafe { rest.write_bytes(0, size - size_of::<netring_packet>()) };
+    }
+}
+
 /// Whether the caller's array can take packets.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_packets(packets: *mut netring_packet, size: usize) -> Result<()> {
     writable(packets, "packets")?;
     if size != size_of::<netring_packet>()
         && (size < size_of::<netring_packet>() || size > 4096 || size % 8 != 0)
     {
-        return Err(Error::config(
-            "size",
-            format!("size {size} is not that of a packet: 64 to 4096, a multiple of 8"),
-        ));
+        return Err(wrong_size(size));
     }
     Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_size(size: usize) -> Error {
+    Error::config(
+        "size",
+        format!("size {size} is not that of a packet: 64 to 4096, a multiple of 8"),
+    )
 }
 
 /// Moves the block's own cursor back to its first packet.

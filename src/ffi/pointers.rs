@@ -14,15 +14,21 @@ const LONGEST: usize = 4096;
 /// Implement it only for such types.
 pub(crate) unsafe trait CStruct: Copy {}
 
+#[inline]
 fn checked<T>(pointer: *const T, name: &'static str) -> Result<()> {
-    if pointer.is_null() {
-        return Err(Error::config(name, format!("{name} is NULL")));
-    }
-    if !pointer.is_aligned() {
-        let alignment = align_of::<T>();
-        return Err(Error::config(name, format!("{name} is not aligned to {alignment} bytes")));
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(wrong_pointer(pointer.is_null(), align_of::<T>(), name));
     }
     Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_pointer(null: bool, alignment: usize, name: &'static str) -> Error {
+    if null {
+        return Error::config(name, format!("{name} is NULL"));
+    }
+    Error::config(name, format!("{name} is not aligned to {alignment} bytes"))
 }
 
 /// Writes a value the caller asked for.
