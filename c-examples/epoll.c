@@ -168,8 +168,10 @@ int main(int argc, char **argv)
         (void)watch(epoll, STDIN_FILENO);
         rc = loop(epoll, timer);
     }
-    if (rc != NETRING_ESHUTDOWN)
-        fprintf(stderr, "epoll: %s\n", netring_strerror(rc));
+    if (rc != NETRING_ESHUTDOWN) { /* that one is the end after netring_capture_stop */
+        netring_capture_last_error(capture, &err);
+        fprintf(stderr, "epoll: %s\n", err.code == rc ? err.message : netring_strerror(rc));
+    }
     netring_capture_close(capture);
     close(timer);
     close(epoll);

@@ -165,8 +165,10 @@ int main(int argc, char **argv)
     signal(SIGTERM, on_signal);
 
     rc = run(interval * 1000, (uint64_t)lines);
-    if (rc != NETRING_ESHUTDOWN)
-        fprintf(stderr, "stats: %s\n", netring_strerror(rc));
+    if (rc != NETRING_ESHUTDOWN) { /* that one is the end after netring_capture_stop */
+        netring_capture_last_error(capture, &err);
+        fprintf(stderr, "stats: %s\n", err.code == rc ? err.message : netring_strerror(rc));
+    }
     netring_capture_close(capture);
     return rc == NETRING_ESHUTDOWN ? EXIT_SUCCESS : EXIT_FAILURE;
 }

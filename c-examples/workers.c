@@ -214,8 +214,10 @@ int main(int argc, char **argv)
         pthread_join(workers[i].thread, NULL);
 
     const bool adds_up = print_totals(workers, started);
-    if (rc != NETRING_ESHUTDOWN)
-        fprintf(stderr, "workers: %s\n", netring_strerror(rc));
+    if (rc != NETRING_ESHUTDOWN) { /* that one is the end after netring_capture_stop */
+        netring_capture_last_error(capture, &err);
+        fprintf(stderr, "workers: %s\n", err.code == rc ? err.message : netring_strerror(rc));
+    }
     netring_capture_close(capture);
     return adds_up && rc == NETRING_ESHUTDOWN ? EXIT_SUCCESS : EXIT_FAILURE;
 }
