@@ -165,6 +165,34 @@ static void test_running(void)
 
 /* ---- single counters ---- */
 
+static void test_pending(void)
+{
+    struct netring_capture_config config = page_config(8);
+    struct netring_capture *capture = capture_open("vb", &config);
+    const uint32_t whole = frames_per_page(60);
+    struct netring_stats stats;
+    struct netring_block *block;
+
+    send_frames(sender, 0, 5, 60);
+    stats = capture_stats(capture);
+    is_int(stats.pending, 5, "pending: the open block");
+    adds_up(&stats, "pending in the open block");
+    netring_capture_flush(capture);
+    stats = capture_stats(capture);
+    is_int(stats.pending, 5, "pending: flushed and not yet taken");
+    netring_capture_next_block(capture, 0, &block);
+    stats = capture_stats(capture);
+    is_int(stats.pending, 0, "pending: taken");
+    send_frames(sender, 5, 2 * whole, 60);
+    stats = capture_stats(capture);
+    is_int(stats.pending, 2 * whole, "pending: the rest of a block handed out in part, and more");
+    adds_up(&stats, "pending behind a part");
+    netring_block_release(block);
+    stats = capture_stats(capture);
+    is_int(stats.pending, 2 * whole, "pending: whatever is released");
+    capture_close(capture);
+}
+
 static void test_blocks_held(void)
 {
     struct netring_capture_config config = page_config(6);
@@ -352,6 +380,7 @@ int main(void)
 
     test_overload();
     test_running();
+    test_pending();
     test_blocks_held();
     test_empty_blocks();
     test_interface_counters();

@@ -390,6 +390,8 @@ static struct refused refused[] = {
      NETRING_ESOCKOPT, "SO_ATTACH_FILTER", "net.core.optmem_max", 0, 0, 100},
     {"bind: ENOBUFS", BIND(ENOBUFS), NETRING_EBIND, "bind", "vb", 0, 0, 0},
     {"bind: ENODEV", BIND(ENODEV), NETRING_ENODEV, "interface", "interface not found: vb", 0, 0, 0},
+    {"a netlink socket", {SYS_socket, EMFILE, 1, {{0, ~0u, AF_NETLINK, false}}},
+     NETRING_EIO, "netlink", "netlink", 0, 0, 0},
     {"eventfd", CALL(SYS_eventfd2, ENFILE), NETRING_EIO, "epoll", "eventfd", 0, 0, 0},
     {"epoll_create", CALL(SYS_epoll_create1, EMFILE),
      NETRING_EIO, "epoll", "epoll", 0, 0, 0},

@@ -138,6 +138,8 @@ static const struct lie lies[] = {
     LIE("a last packet that says where the next one is", 2, tp_next_offset, RECORD, 3, false),
     CUT("memory that ends in the last packet", WHOLE - 8, 2),
     CUT("memory that ends in the last record", HEADER + 2 * RECORD + 64, 2),
+    {"an unfilled slot without room for its record", FIELD(2, tp_status), WIDTH(tp_status), 0,
+     HEADER + 2 * RECORD + 64, 2, true},
     CUT("memory that ends before the last record", HEADER + 2 * RECORD, 2),
     CUT("memory that ends in the first record", HEADER + 64, 0),
     CUT("memory that ends with the block's header", HEADER, 0),
