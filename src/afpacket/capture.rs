@@ -11,7 +11,8 @@ use crate::log::{self, Level};
 use crate::sys::clock;
 use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
 use crate::sys::socket::Socket;
-use parking_lot::{Mutex, MutexGuard};
+use crate::sys::try_lock::{TryLock, TryLockGuard};
+use parking_lot::Mutex;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -465,7 +466,7 @@ impl Capture {
 
 /// The block that `next_packet` and `dispatch` are in; one thread at a time.
 #[derive(Debug, Default)]
-pub struct Current(Mutex<Option<Arc<Block>>>);
+pub struct Current(TryLock<Option<Arc<Block>>>);
 
 impl Current {
     /// Enters it.
@@ -474,20 +475,23 @@ impl Current {
     /// `Busy`: another thread, or a caller further up the stack, is in it.
     #[inline]
     pub fn enter(&self) -> Result<InCurrent<'_>> {
-        self.0.try_lock().map(InCurrent).ok_or_else(|| {
-            Error::new(
-                Kind::Busy,
-                "capture",
-                "next_packet and dispatch are in use by another thread or by the caller of this \
-                 callback: one thread at a time, or use next_block",
-            )
-        })
+        self.0.try_lock().map(InCurrent).ok_or_else(in_use)
     }
+}
+
+#[cold]
+fn in_use() -> Error {
+    Error::new(
+        Kind::Busy,
+        "capture",
+        "next_packet and dispatch are in use by another thread or by the caller of this callback: \
+         one thread at a time, or use next_block",
+    )
 }
 
 /// See [`Current::enter`].
 #[derive(Debug)]
-pub struct InCurrent<'a>(MutexGuard<'a, Option<Arc<Block>>>);
+pub struct InCurrent<'a>(TryLockGuard<'a, Option<Arc<Block>>>);
 
 impl InCurrent<'_> {
     /// The block.

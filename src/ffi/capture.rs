@@ -460,10 +460,14 @@ pub unsafe extern "C" fn netring_capture_dispatch(
         let most = if max_packets == 0 { c_int::MAX as u32 } else { max_packets };
         let most = most.min(c_int::MAX as u32) as usize;
         let mut done = 0_usize;
+        let mut packets: Batch = [const { MaybeUninit::uninit() }; BATCH];
         let result = loop {
-            let batch = take_batch(capture, &mut current, timeout_ms, most, done, max_packets);
-            let (packets, count) = match batch {
-                Ok(Some(batch)) => batch,
+            let timeout_ms = if done == 0 { timeout_ms } else { 0 };
+            let room = (most - done).min(BATCH);
+            let one_block = done > 0 && max_packets == 0;
+            let batch = &mut packets[..room];
+            let count = match take_batch(capture, &mut current, timeout_ms, batch, one_block) {
+                Ok(Some(count)) => count,
                 Ok(None) => break Ok(done),
                 // Reported by the next call, which meets it again.
                 Err(_) if done > 0 => break Ok(done),
@@ -495,29 +499,26 @@ pub unsafe extern "C" fn netring_capture_dispatch(
 
 type Batch = [MaybeUninit<netring_packet>; BATCH];
 
-/// The next packets of the current block, or of the next one. `None`: nothing
-/// more for this dispatch.
+/// The next packets of the current block, or of the next one unless only this
+/// one is asked for; how many. `None`: nothing more for this dispatch.
 fn take_batch(
     handle: *mut netring_capture,
     current: &mut InCurrent<'_>,
     timeout_ms: c_int,
-    most: usize,
-    done: usize,
-    max_packets: u32,
-) -> Result<Option<(Batch, usize)>> {
-    let mut packets: Batch = [const { MaybeUninit::uninit() }; BATCH];
-    let deadline = Deadline::after(if done == 0 { timeout_ms } else { 0 });
+    packets: &mut [MaybeUninit<netring_packet>],
+    one_block: bool,
+) -> Result<Option<usize>> {
+    let deadline = Deadline::after(timeout_ms);
     loop {
         if let Some(block) = current.get() {
-            let room = (most - done).min(BATCH);
             let first = packets.as_mut_ptr().cast::<netring_packet>();
-            // SAFETY: room for a batch.
-            let count = unsafe { block.read(first, size_of::<netring_packet>(), room)? };
+            // SAFETY: room for as many packets.
+            let count = unsafe { block.read(first, size_of::<netring_packet>(), packets.len())? };
             if count > 0 {
-                return Ok(Some((packets, count)));
+                return Ok(Some(count));
             }
             current.replace(None);
-            if done > 0 && max_packets == 0 {
+            if one_block {
                 return Ok(None);
             }
         }

@@ -12,6 +12,7 @@ pub mod packet;
 pub mod process;
 pub mod socket;
 pub mod softnet;
+pub mod try_lock;
 
 /// The kernel's reason for a refusal: an errno number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
