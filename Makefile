@@ -175,10 +175,11 @@ docdir := $(DESTDIR)$(call below,$(DOCDIR))
 
 MAN3 := $(wildcard man/*.3)
 MAN7 := $(wildcard man/*.7)
-DOCS := $(wildcard README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md)
+# As they lie here, so that the links between them hold where they are installed.
+DOCS := $(wildcard README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md c-examples/*.c)
 
 install: $(if $(wildcard $(BUILD)/lib/$(SO)),,lib)
-	$(INSTALL) -d '$(libdir)/pkgconfig' '$(includedir)' '$(docdir)'
+	$(INSTALL) -d '$(libdir)/pkgconfig' '$(includedir)' '$(docdir)/docs' '$(docdir)/c-examples'
 	$(INSTALL) -m 755 $(BUILD)/lib/$(SO) '$(libdir)/$(SO)'
 	$(STRIP) -g '$(libdir)/$(SO)'
 	ln -sf $(SO) '$(libdir)/$(SONAME)'
@@ -190,7 +191,7 @@ install: $(if $(wildcard $(BUILD)/lib/$(SO)),,lib)
 		-e 's|@LIBS_PRIVATE@|$(NATIVE_LIBS)|' pkgconfig/netring.pc.in >'$(libdir)/pkgconfig/netring.pc'
 	chmod 644 '$(libdir)/pkgconfig/netring.pc'
 	$(INSTALL) -m 644 $(HEADERS) '$(includedir)'
-	$(INSTALL) -m 644 $(DOCS) '$(docdir)'
+	$(foreach f,$(DOCS),$(INSTALL) -m 644 $(f) '$(docdir)/$(f)' &&) :
 	$(if $(MAN3),$(INSTALL) -d '$(mandir)/man3' && $(INSTALL) -m 644 $(MAN3) '$(mandir)/man3')
 	$(if $(MAN7),$(INSTALL) -d '$(mandir)/man7' && $(INSTALL) -m 644 $(MAN7) '$(mandir)/man7')
 	@$(if $(DESTDIR),:,echo 'Installed. If the loader does not find $(SONAME), run: ldconfig')
@@ -199,10 +200,10 @@ uninstall:
 	rm -f '$(libdir)/$(SO)' '$(libdir)/$(SONAME)' '$(libdir)/libnetring.so' '$(libdir)/libnetring.a' \
 		'$(libdir)/pkgconfig/netring.pc' \
 		$(foreach f,$(notdir $(HEADERS)),'$(includedir)/$(f)') \
-		$(foreach f,$(notdir $(DOCS)),'$(docdir)/$(f)') \
+		$(foreach f,$(DOCS),'$(docdir)/$(f)') \
 		$(foreach f,$(notdir $(MAN3)),'$(mandir)/man3/$(f)') \
 		$(foreach f,$(notdir $(MAN7)),'$(mandir)/man7/$(f)')
-	-rmdir --ignore-fail-on-non-empty '$(docdir)' 2>/dev/null || :
+	-rmdir --ignore-fail-on-non-empty '$(docdir)/docs' '$(docdir)/c-examples' '$(docdir)' 2>/dev/null || :
 
 dist:
 	@mkdir -p $(BUILD)/dist

@@ -109,11 +109,11 @@ const char *netring_version_string(void);
  * and its range.
  */
 #define NETRING_EINVAL (-22)
-/** A frame is larger than a slot. */
+/** A frame is larger than a slot. For transmit: nothing returns it yet. */
 #define NETRING_EMSGSIZE (-90)
 /** Not on this kernel, driver or build. */
 #define NETRING_ENOTSUP (-95)
-/** The link is down (transmit). */
+/** The link is down. For transmit: nothing returns it yet. */
 #define NETRING_ENETDOWN (-100)
 /** The handle was stopped, and everything received has been handed out. */
 #define NETRING_ESHUTDOWN (-108)
@@ -130,14 +130,17 @@ const char *netring_version_string(void);
 #define NETRING_ESOCKOPT (-4100)
 /** The wait was ended by a wakeup. errno: EINTR. */
 #define NETRING_EWAKEUP (-4101)
-/** The limit on locked memory is too small (UMEM). */
+/** The limit on locked memory is too small. For AF_XDP: nothing returns it yet. */
 #define NETRING_EMEMLOCK (-4102)
 /**
  * A filter program was refused; struct netring_error names the instruction.
  * errno: EINVAL.
  */
 #define NETRING_EFILTER (-4103)
-/** An XDP program was refused. errno: EINVAL. */
+/**
+ * An XDP program was refused. errno: EINVAL. For AF_XDP: nothing returns it
+ * yet.
+ */
 #define NETRING_EXDP (-4104)
 /**
  * A panic was caught inside the library: a defect. The handle can only be
@@ -496,7 +499,8 @@ struct netring_capture_config {
     uint32_t block_timeout;
     /**
      * Microseconds of busy polling of the device queue (SO_BUSY_POLL); 0
-     * (default): off. Needs CAP_NET_ADMIN and a kernel that has it.
+     * (default): off. Needs a kernel with CONFIG_NET_RX_BUSY_POLL, and before
+     * Linux 6.4 CAP_NET_ADMIN.
      */
     uint32_t busy_poll;
     /** NETRING_CAPTURE_* bits. Default NETRING_CAPTURE_RXHASH. */
@@ -633,7 +637,7 @@ struct netring_stats {
     uint64_t blocks_held;
     /** Gauge: how long the oldest of them has been held, nanoseconds. */
     uint64_t oldest_held_ns;
-    /** Blocks handed out without a packet in them. */
+    /** Blocks handed out without a record in them. */
     uint64_t blocks_empty;
     /** Records that the kernel counted and never filled; part of `dropped`. */
     uint64_t skipped;
@@ -688,10 +692,10 @@ struct netring_stats {
  * the capture (NETRING_EBADF) but keeps its socket alive until it execs or
  * exits.
  *
- * Errors, in this order: NETRING_EINVAL, an argument or a configuration value
- * is wrong. NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no
- * such interface. NETRING_EMMAP, the ring's memory exceeds its bound, or the
- * kernel refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong.
+ * NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no such
+ * interface. NETRING_EMMAP, the ring's memory exceeds its bound, or the kernel
+ * refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
  * owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
  * NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
  * NETRING_ENOTSUP, Linux before 4.14. `err` names the step, the value and what

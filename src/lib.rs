@@ -16,6 +16,7 @@ pub mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
 pub mod filter;
+pub mod fork;
 pub mod log;
 pub mod packet;
 #[allow(unsafe_code)]

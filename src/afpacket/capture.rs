@@ -8,10 +8,10 @@ use crate::block::{Block, BlockInfo, Owner};
 use crate::config::Bound;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
-use crate::sys::clock;
 use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
 use crate::sys::socket::Socket;
 use crate::sys::try_lock::{TryLock, TryLockGuard};
+use crate::sys::{Errno, clock};
 use parking_lot::Mutex;
 use std::fmt;
 use std::os::fd::RawFd;
@@ -66,6 +66,8 @@ struct Reader {
     quiesced: bool,
     /// The interface is gone.
     gone: bool,
+    /// Capturing could not go on after a flush.
+    failed: Option<Error>,
     /// The waiter's `more` is set.
     more: bool,
     /// What to log once the lock is released: a callback may call back.
@@ -82,6 +84,8 @@ impl Reader {
 
 /// Longest wait in one piece: the kernel's counters are read in between.
 const LONGEST_WAIT_MS: i32 = 30_000;
+/// The same where nobody tells of the interface's removal: it is looked for.
+const UNWATCHED_WAIT_MS: i32 = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -122,6 +126,7 @@ impl Capture {
             consumer: Consumer::new(Arc::clone(&ring)),
             quiesced: false,
             gone: false,
+            failed: None,
             more: false,
             messages: Vec::new(),
         };
@@ -167,14 +172,15 @@ impl Capture {
                 return Ok(block);
             }
             self.kernel.lock().read_if_due(&self.socket);
-            let left = deadline.left_ms(LONGEST_WAIT_MS);
+            let watched = self.info.ifindex == 0 || self.waiter.watches_removal();
+            let left = deadline.left_ms(if watched { LONGEST_WAIT_MS } else { UNWATCHED_WAIT_MS });
             if left == 0 && sure {
                 return Ok(None);
             }
             // A wait of 0 takes note of what the socket reported, so that the
             // descriptor is not readable for it any longer.
             let reported = self.waiter.wait(left).map_err(wait_failed)?;
-            if reported.socket_error || reported.removed {
+            if reported.socket_error || reported.removed || !watched {
                 self.with_reader(|reader| self.look_at_link(reader));
             }
             sure = true;
@@ -213,9 +219,13 @@ impl Capture {
             self.waiter.stop();
             return Err(Error::new(Kind::Shutdown, "stop", "the capture is stopped"));
         }
-        if reader.gone {
+        let lost = match &reader.failed {
+            Some(error) => Some(error.clone()),
+            None => reader.gone.then(|| self.interface_gone()),
+        };
+        if let Some(error) = lost {
             self.waiter.more();
-            return Err(self.interface_gone());
+            return Err(error);
         }
         if reader.more {
             reader.more = false;
@@ -233,6 +243,7 @@ impl Capture {
         }
         let more = reader.consumer.has_something()
             || reader.gone
+            || reader.failed.is_some()
             || reported.woken
             || self.waiter.is_stopped();
         if more {
@@ -319,30 +330,40 @@ impl Capture {
         if reader.gone {
             return Err(self.interface_gone());
         }
+        if let Some(error) = &reader.failed {
+            return Err(error.clone());
+        }
         if !reader.quiesced {
             let ifindex = self.info.ifindex as i32;
-            self.socket.bind(ETH_P_UNUSED, ifindex).map_err(|errno| {
-                self.look_at_link(reader);
-                self.rebind_failed(reader.gone, errno)
-            })?;
-            reader.consumer.open_block_is_complete();
-            let again = self.socket.bind(ETH_P_ALL, ifindex);
+            let drained = self.socket.bind(ETH_P_UNUSED, ifindex);
+            if drained.is_ok() {
+                reader.consumer.open_block_is_complete();
+            }
+            let again = match self.socket.bind(ETH_P_ALL, ifindex) {
+                Err(Errno(libc::ENODEV)) | Ok(()) => Ok(()),
+                Err(_) => self.socket.bind(ETH_P_ALL, ifindex),
+            };
+            // A bind to a link that is down leaves ENETDOWN behind; and the
+            // interface may be gone.
             self.look_at_link(reader);
-            again.map_err(|errno| self.rebind_failed(reader.gone, errno))?;
+            if let (Err(errno), false) = (again, reader.gone) {
+                reader.failed = Some(bind_failed("capturing could not go on after a flush", errno));
+                reader.more = true;
+                self.waiter.more();
+            }
+            if reader.gone {
+                return Err(self.interface_gone());
+            }
+            if let Some(error) = &reader.failed {
+                return Err(error.clone());
+            }
+            drained.map_err(|errno| bind_failed("flush could not end the intake", errno))?;
         }
         if reader.consumer.has_something() {
             reader.more = true;
             self.waiter.more();
         }
         Ok(())
-    }
-
-    fn rebind_failed(&self, gone: bool, errno: crate::sys::Errno) -> Error {
-        if gone || errno.0 == libc::ENODEV {
-            return self.interface_gone();
-        }
-        Error::new(Kind::Bind, "bind", format!("flush could not bind the socket again: {errno}"))
-            .with_os(errno.0)
     }
 
     /// Reads the socket's pending error, which otherwise makes every poll
@@ -352,7 +373,7 @@ impl Capture {
         let error = self.socket.take_error();
         if error != 0 {
             let name = &self.info.interface;
-            reader.log(Level::Info, format_args!("{name}: {}", crate::sys::Errno(error)));
+            reader.log(Level::Info, format_args!("{name}: {}", Errno(error)));
         }
         if self.info.ifindex != 0
             && !reader.gone
@@ -400,10 +421,11 @@ impl Capture {
             // readings that have to add up.
             let mut reader = self.reader.lock();
             let mut kernel = self.kernel.lock();
-            kernel.read(&self.socket);
-            kernel.report(&mut stats);
+            // The ring first: what is in it by then, the kernel has counted.
             stats.pending = reader.consumer.pending();
             stats.blocks_ready = reader.consumer.ready();
+            kernel.read(&self.socket);
+            kernel.report(&mut stats);
             let counters = &self.counters;
             for (to, from) in [
                 (&mut stats.delivered, &counters.delivered),
@@ -515,7 +537,18 @@ pub fn release(block: &Block) {
     }
 }
 
-fn wait_failed(errno: crate::sys::Errno) -> Error {
+fn bind_failed(what: &str, errno: Errno) -> Error {
+    Error::new(
+        Kind::Bind,
+        "bind",
+        format!(
+            "{what}: the socket could not be bound: {errno}; close the capture and open it again"
+        ),
+    )
+    .with_os(errno.0)
+}
+
+fn wait_failed(errno: Errno) -> Error {
     Error::new(Kind::Io, "epoll", format!("waiting failed: {errno}")).with_os(errno.0)
 }
 

@@ -9,6 +9,7 @@ use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
 use crate::error::{Error, Kind, Result};
 use crate::filter::Program;
+use crate::fork;
 use crate::log;
 use crate::packet::link_type;
 use crate::sys::mmap::Mapping;
@@ -42,7 +43,7 @@ impl Capture {
         let ifindex = if any { 0 } else { find_interface(&name)? };
         let bound = MemoryBound::now(config.memory_limit);
         let geometry = Geometry::fitting(config, bound)?;
-        process::claim().map_err(no_fork_detection)?;
+        fork::claim()?;
 
         let socket = Socket::packet().map_err(no_socket)?;
         option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, TPACKET_V3)?;
@@ -83,14 +84,26 @@ impl Capture {
             option(&socket, "SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds)?;
         }
         if config.has(flags::PROMISCUOUS) {
-            join(&socket, ifindex, libc::PACKET_MR_PROMISC, "PACKET_ADD_MEMBERSHIP (promiscuous)")?;
+            join(
+                &socket,
+                &name,
+                ifindex,
+                libc::PACKET_MR_PROMISC,
+                "PACKET_ADD_MEMBERSHIP (promiscuous)",
+            )?;
         }
         if config.has(flags::ALL_MULTICAST) {
-            join(&socket, ifindex, libc::PACKET_MR_ALLMULTI, "PACKET_ADD_MEMBERSHIP (allmulti)")?;
+            join(
+                &socket,
+                &name,
+                ifindex,
+                libc::PACKET_MR_ALLMULTI,
+                "PACKET_ADD_MEMBERSHIP (allmulti)",
+            )?;
         }
         let removal = match ifindex {
             0 => None,
-            ifindex => Some(RemovalWatch::open(ifindex).map_err(no_removal_watch)?),
+            ifindex => watch_removal(ifindex),
         };
         let waiter = Waiter::new(&socket, removal).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
@@ -151,7 +164,7 @@ fn interface_name(interface: &[u8]) -> Result<CString> {
         return Err(refused("is empty: name an interface, or \"any\""));
     }
     if interface.len() >= NAME_SIZE {
-        return Err(refused("is longer than 15 bytes"));
+        return Err(refused("is longer than 15 bytes: use the interface's short name"));
     }
     CString::new(interface).map_err(|_| refused("has a NUL inside"))
 }
@@ -161,8 +174,12 @@ fn find_interface(name: &CString) -> Result<u32> {
         libc::ENODEV | libc::ENXIO => not_found(name),
         _ => Error::new(
             Kind::Io,
-            "if_nametoindex",
-            format!("looking up interface {} failed: {errno}", name.to_string_lossy()),
+            "SIOCGIFINDEX",
+            format!(
+                "looking up interface {} failed: {errno}{}",
+                name.to_string_lossy(),
+                descriptors(errno)
+            ),
         )
         .with_os(errno.0),
     })
@@ -180,15 +197,6 @@ fn not_found(name: &CString) -> Error {
     .with_os(libc::ENODEV)
 }
 
-fn no_fork_detection(errno: Errno) -> Error {
-    Error::new(
-        Kind::NotSupported,
-        "MADV_WIPEONFORK",
-        format!("a fork could not be detected on this kernel ({errno}): Linux 4.14 is needed"),
-    )
-    .with_os(errno.0)
-}
-
 fn no_socket(errno: Errno) -> Error {
     let (kind, message) = match errno.0 {
         libc::EPERM | libc::EACCES => (
@@ -203,11 +211,7 @@ fn no_socket(errno: Errno) -> Error {
             Kind::Socket,
             format!("socket(AF_PACKET): {errno}; this kernel is built without CONFIG_PACKET"),
         ),
-        libc::EMFILE | libc::ENFILE => (
-            Kind::Socket,
-            format!("socket(AF_PACKET): {errno}; close descriptors or raise `ulimit -n`"),
-        ),
-        _ => (Kind::Socket, format!("socket(AF_PACKET): {errno}")),
+        _ => (Kind::Socket, format!("socket(AF_PACKET): {errno}{}", descriptors(errno))),
     };
     Error::new(kind, "socket", message).with_os(errno.0)
 }
@@ -220,7 +224,7 @@ fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32
                  kernels"
             }
             ("SO_BUSY_POLL", libc::EPERM) => {
-                "; raising it needs CAP_NET_ADMIN: leave busy_poll at 0, or set \
+                "; before Linux 6.4 it needs CAP_NET_ADMIN: leave busy_poll at 0, or set \
                  net.core.busy_read"
             }
             ("SO_BUSY_POLL", libc::ENOPROTOOPT) => {
@@ -320,8 +324,8 @@ fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping
         let mapping = Mapping::shared(socket.fd(), length, true);
         if let Err(errno) = &mapping {
             log::warning!(
-                "mmap with MAP_LOCKED failed, retrying without ({errno}); raise `ulimit -l` or \
-                 grant CAP_IPC_LOCK"
+                "mmap with MAP_LOCKED failed, retrying without ({errno}); harmless, as the kernel \
+                 never swaps a ring out; `ulimit -l` or CAP_IPC_LOCK would allow it"
             );
         }
         mapping.ok()
@@ -336,8 +340,13 @@ fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping
                 Kind::Mmap,
                 "mmap",
                 format!(
-                    "mapping the ring of {length} bytes failed: {errno}; reduce block_count or \
-                     block_size, or raise the limit on address space (`ulimit -v`)"
+                    "mapping the ring of {length} bytes failed: {errno}{}",
+                    if errno.0 == libc::ENOMEM {
+                        "; reduce block_count or block_size, or raise the limit on address space \
+                         (`ulimit -v`)"
+                    } else {
+                        ""
+                    }
                 ),
             )
             .with_os(errno.0)
@@ -351,7 +360,13 @@ fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping
     Ok((mapping, is_locked))
 }
 
-fn join(socket: &Socket, ifindex: u32, kind: i32, step: &'static str) -> Result<()> {
+fn join(
+    socket: &Socket,
+    name: &CString,
+    ifindex: u32,
+    kind: i32,
+    step: &'static str,
+) -> Result<()> {
     let request = libc::packet_mreq {
         mr_ifindex: ifindex as i32,
         mr_type: kind as u16,
@@ -359,25 +374,41 @@ fn join(socket: &Socket, ifindex: u32, kind: i32, step: &'static str) -> Result<
         mr_address: [0; 8],
     };
     socket.set(SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request).map_err(|errno| {
+        if errno.0 == libc::ENODEV {
+            return not_found(name);
+        }
         Error::new(Kind::SockOpt, step, format!("socket option {step} was refused: {errno}"))
             .with_os(errno.0)
     })
 }
 
-fn no_removal_watch(errno: Errno) -> Error {
-    Error::new(
-        Kind::Io,
-        "netlink",
-        format!("a netlink socket that tells of the interface's removal was refused: {errno}"),
-    )
-    .with_os(errno.0)
+/// Confined programs may lack netlink (systemd's RestrictAddressFamilies): the
+/// waits then look for themselves.
+fn watch_removal(ifindex: u32) -> Option<RemovalWatch> {
+    let watch = RemovalWatch::open(ifindex);
+    if let Err(errno) = &watch {
+        log::warning!(
+            "netlink refused ({errno}): waits look once a second whether the interface is still \
+             there, and interface counters are missing"
+        );
+    }
+    watch.ok()
+}
+
+/// The remedy where descriptors have run out.
+fn descriptors(errno: Errno) -> &'static str {
+    match errno.0 {
+        libc::EMFILE => "; close descriptors or raise `ulimit -n`",
+        libc::ENFILE => "; the whole machine is out of descriptors: raise fs.file-max",
+        _ => "",
+    }
 }
 
 fn no_waiter(errno: Errno) -> Error {
     Error::new(
         Kind::Io,
         "epoll",
-        format!("epoll or eventfd was refused: {errno}; close descriptors or raise `ulimit -n`"),
+        format!("epoll or eventfd was refused: {errno}{}", descriptors(errno)),
     )
     .with_os(errno.0)
 }

@@ -93,6 +93,11 @@ impl Waiter {
         Ok(reported)
     }
 
+    /// Whether a removal of the interface is reported.
+    pub fn watches_removal(&self) -> bool {
+        self.removal.is_some()
+    }
+
     /// Takes note of a reported removal.
     pub fn clear_removal(&self) {
         if let Some(removal) = &self.removal {

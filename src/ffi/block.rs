@@ -168,7 +168,7 @@ pub(crate) unsafe fn read_packets(
     size: usize,
     count: usize,
 ) -> Result<usize> {
-    check_packets(packets, size)?;
+    check_packets(packets, "packets", size)?;
     // More than fit an int are left for the next call.
     let count = count.min(c_int::MAX as usize);
     // SAFETY: checked, and the caller's promise.
@@ -198,8 +198,12 @@ unsafe fn clear_rest(packets: *mut netring_packet, size: usize, count: usize) {
 
 /// Whether the caller's array can take packets.
 #[inline(always)]
-pub(crate) fn check_packets(packets: *mut netring_packet, size: usize) -> Result<()> {
-    writable(packets, "packets")?;
+pub(crate) fn check_packets(
+    packets: *mut netring_packet,
+    name: &'static str,
+    size: usize,
+) -> Result<()> {
+    writable(packets, name)?;
     if size != size_of::<netring_packet>()
         && (size < size_of::<netring_packet>() || size > 4096 || size % 8 != 0)
     {

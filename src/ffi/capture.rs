@@ -121,7 +121,7 @@ pub struct netring_stats {
     pub blocks_held: u64,
     /// Gauge: how long the oldest of them has been held, nanoseconds.
     pub oldest_held_ns: u64,
-    /// Blocks handed out without a packet in them.
+    /// Blocks handed out without a record in them.
     pub blocks_empty: u64,
     /// Records that the kernel counted and never filled; part of `dropped`.
     pub skipped: u64,
@@ -247,10 +247,10 @@ fn on_capture(
 /// the capture (NETRING_EBADF) but keeps its socket alive until it execs or
 /// exits.
 ///
-/// Errors, in this order: NETRING_EINVAL, an argument or a configuration value
-/// is wrong. NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no
-/// such interface. NETRING_EMMAP, the ring's memory exceeds its bound, or the
-/// kernel refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
+/// Errors: NETRING_EINVAL, an argument or a configuration value is wrong.
+/// NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no such
+/// interface. NETRING_EMMAP, the ring's memory exceeds its bound, or the kernel
+/// refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
 /// owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
 /// NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
 /// NETRING_ENOTSUP, Linux before 4.14. `err` names the step, the value and what
@@ -378,7 +378,7 @@ pub unsafe extern "C" fn netring_capture_next_packet(
     size: usize,
 ) -> c_int {
     on_capture(capture, |capture| {
-        check_packets(out, size)?;
+        check_packets(out, "out", size)?;
         let shared = capture.current();
         let mut current = shared.enter()?;
         if let Some(block) = current.get() {

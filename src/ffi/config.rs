@@ -83,7 +83,8 @@ pub struct netring_capture_config {
     /// 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
     pub block_timeout: u32,
     /// Microseconds of busy polling of the device queue (SO_BUSY_POLL); 0
-    /// (default): off. Needs CAP_NET_ADMIN and a kernel that has it.
+    /// (default): off. Needs a kernel with CONFIG_NET_RX_BUSY_POLL, and before
+    /// Linux 6.4 CAP_NET_ADMIN.
     pub busy_poll: u32,
     /// NETRING_CAPTURE_* bits. Default NETRING_CAPTURE_RXHASH.
     pub flags: u64,

@@ -21,11 +21,11 @@ pub const NETRING_ENODEV: c_int = -19;
 /// An argument or a configuration value is wrong; struct netring_error names it
 /// and its range.
 pub const NETRING_EINVAL: c_int = -22;
-/// A frame is larger than a slot.
+/// A frame is larger than a slot. For transmit: nothing returns it yet.
 pub const NETRING_EMSGSIZE: c_int = -90;
 /// Not on this kernel, driver or build.
 pub const NETRING_ENOTSUP: c_int = -95;
-/// The link is down (transmit).
+/// The link is down. For transmit: nothing returns it yet.
 pub const NETRING_ENETDOWN: c_int = -100;
 /// The handle was stopped, and everything received has been handed out.
 pub const NETRING_ESHUTDOWN: c_int = -108;
@@ -40,12 +40,13 @@ pub const NETRING_EMMAP: c_int = -4099;
 pub const NETRING_ESOCKOPT: c_int = -4100;
 /// The wait was ended by a wakeup. errno: EINTR.
 pub const NETRING_EWAKEUP: c_int = -4101;
-/// The limit on locked memory is too small (UMEM).
+/// The limit on locked memory is too small. For AF_XDP: nothing returns it yet.
 pub const NETRING_EMEMLOCK: c_int = -4102;
 /// A filter program was refused; struct netring_error names the instruction.
 /// errno: EINVAL.
 pub const NETRING_EFILTER: c_int = -4103;
-/// An XDP program was refused. errno: EINVAL.
+/// An XDP program was refused. errno: EINVAL. For AF_XDP: nothing returns it
+/// yet.
 pub const NETRING_EXDP: c_int = -4104;
 /// A panic was caught inside the library: a defect. The handle can only be
 /// closed; other handles work on. errno: EIO.

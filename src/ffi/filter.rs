@@ -1,16 +1,16 @@
 //! struct netring_filter: a classic BPF program.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::ffi::error::{guard_reporting, netring_error};
 use crate::ffi::guard::{guard, guard_handle};
 use crate::ffi::handle::{HandleKind, Table};
 use crate::ffi::pointers::{array, put, writable};
 use crate::filter::{Instruction, Metadata, PacketView, Program, Vlan, ddd};
+use crate::fork;
 use crate::packet::{
     NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET, NETRING_PACKET_PROTOCOL,
     NETRING_PACKET_VLAN, NETRING_PACKET_VLAN_TPID, netring_packet,
 };
-use crate::sys::process;
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
@@ -29,10 +29,7 @@ pub type sock_filter = Instruction;
 pub(crate) static FILTERS: Table<Program> = Table::new(HandleKind::Filter);
 
 fn hand_out(program: Program, out: *mut *mut netring_filter) -> Result<c_int> {
-    process::claim().map_err(|errno| {
-        Error::new(Kind::NotSupported, "MADV_WIPEONFORK", format!("Linux 4.14 is needed: {errno}"))
-            .with_os(errno.0)
-    })?;
+    fork::claim()?;
     let handle = FILTERS.insert(Arc::new(program))?;
     // SAFETY: the callers have checked `out`.
     unsafe { put(out, "out", handle)? };

@@ -2,6 +2,7 @@
 
 use super::filter::SockFilter;
 use super::{Errno, Result, check};
+use std::ffi::CStr;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -145,9 +146,25 @@ fn empty_address() -> libc::sockaddr_ll {
     }
 }
 
-/// The index of an interface of this network namespace.
-pub fn interface_index(name: &std::ffi::CStr) -> Result<u32> {
-    // SAFETY: a NUL-terminated string.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 { Err(Errno::last()) } else { Ok(index) }
+/// The index of an interface of this network namespace. (libc's
+/// if_nametoindex hides why it fails.)
+pub fn interface_index(name: &CStr) -> Result<u32> {
+    // SAFETY: no pointers.
+    let fd =
+        check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: a descriptor just made, owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: integers and bytes only.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let bytes = name.to_bytes_with_nul();
+    if bytes.len() > request.ifr_name.len() {
+        return Err(Errno(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: a live ifreq with a NUL-terminated name.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) })?;
+    // SAFETY: SIOCGIFINDEX has written this member.
+    Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
 }
