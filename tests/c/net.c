@@ -184,7 +184,8 @@ void net_link_delete(const char *name)
     change(&request, "deleting a link");
 }
 
-/* Copies one attribute of a link; false where the kernel does not send it. */
+/* Copies one attribute of a link, as much as this kernel knows of it; false where it does not send
+ * it at all. */
 static bool link_attribute(const char *name, uint16_t type, void *out, size_t size)
 {
     _Alignas(struct nlmsghdr) char answer[16384];
@@ -194,10 +195,13 @@ static bool link_attribute(const char *name, uint16_t type, void *out, size_t si
     int left = (int)IFLA_PAYLOAD(head);
 
     for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
-        if (attribute->rta_type == type && RTA_PAYLOAD(attribute) >= size) {
-            memcpy(out, RTA_DATA(attribute), size);
-            return true;
-        }
+        size_t known = RTA_PAYLOAD(attribute);
+
+        if (attribute->rta_type != type)
+            continue;
+        memset(out, 0, size);
+        memcpy(out, RTA_DATA(attribute), known < size ? known : size);
+        return true;
     }
     return false;
 }

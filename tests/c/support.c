@@ -184,9 +184,11 @@ struct netring_block *block_of(struct netring_capture *capture, int sender, uint
 {
     struct netring_block *block = NULL;
     struct netring_block_info info;
+    uint64_t before = capture_stats(capture).seen;
     int rc;
 
     send_frames(sender, first, count, length);
+    await_seen(capture, before + count);
     rc = netring_capture_flush(capture);
     if (rc != 0)
         tap_bail("netring_capture_flush: %s", netring_err_name(rc));
@@ -194,6 +196,19 @@ struct netring_block *block_of(struct netring_capture *capture, int sender, uint
     if (rc != 1 || netring_block_info(block, &info, sizeof info) != 0 || info.count != count)
         tap_bail("no block with %u packets (%s)", count, netring_err_name(rc));
     return block;
+}
+
+void await_seen(struct netring_capture *capture, uint64_t count)
+{
+    int64_t end = now_ms() + tap_patience(1000);
+    uint64_t seen;
+
+    while ((seen = capture_stats(capture).seen) < count) {
+        if (now_ms() > end)
+            tap_bail("%llu of %llu packets seen", (unsigned long long)seen,
+                     (unsigned long long)count);
+        sleep_ms(1);
+    }
 }
 
 void await_ready(struct netring_capture *capture, uint64_t count)

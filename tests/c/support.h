@@ -54,6 +54,9 @@ uint32_t frames_per_page(size_t length);
  * they must fit. */
 struct netring_block *block_of(struct netring_capture *capture, int sender, uint32_t first,
                                uint32_t count, size_t length);
+/* Waits until the capture has seen `count` packets since its open (what was sent may take a
+ * moment), or ends the program after a second. */
+void await_seen(struct netring_capture *capture, uint64_t count);
 /* Ends the program unless `count` blocks become ready within a second. */
 void await_ready(struct netring_capture *capture, uint64_t count);
 

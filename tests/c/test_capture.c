@@ -275,6 +275,7 @@ static void test_close_from_callback(void)
     struct footprint before;
 
     send_frames(sender, 0, 3, 60);
+    await_seen(capture, 3);
     netring_capture_flush(capture);
     is_int(netring_capture_dispatch(capture, 1000, 0, close_at_once, capture), 3,
            "dispatch: the callback closes the capture");
@@ -736,6 +737,7 @@ static void test_any(void)
     ok(!(capture_stats(capture).valid & NETRING_STATS_INTERFACE),
        "any: no interface's counters are told");
     send_frames(sender, 0, 3, 60);
+    await_seen(capture, 26);
     is_int(netring_capture_flush(capture), 0, "any: flush");
     records_free(&records);
     receive(capture, 6, 1000, &records);
@@ -810,6 +812,7 @@ static void test_looped_everywhere(void)
 
         for (int n = 0; n < 5; n++)
             net_udp_send(&udp, "some data", 9);
+        await_seen(capture, 10);
         netring_capture_flush(capture);
         if (is_int(netring_capture_next_block(capture, 1000, &block), 1, "looped: a block")) {
             walks[i](block, &records);
@@ -1014,8 +1017,10 @@ static void test_many(void)
     for (int i = 0; i < MANY; i++)
         captures[i] = capture_open("vb", &config);
     send_frames(sender, 0, 5, 60);
-    for (int i = 0; i < MANY; i++)
+    for (int i = 0; i < MANY; i++) {
+        await_seen(captures[i], 5);
         netring_capture_stop(captures[i]);
+    }
     for (int i = MANY - 1; i >= 0; i -= 1) {
         struct records records = {0, 0, NULL};
 

@@ -61,6 +61,7 @@ static void test_overload(void)
     rx_before = net_counters("vb").rx_packets;
     frame_make(frame, sizeof frame, 1);
     taken = net_flood(sender, frame, sizeof frame, SENT);
+    await_seen(capture, taken);
     stats = capture_stats(capture);
     adds_up(&stats, "a full ring");
     is_int(stats.seen, taken, "a full ring: seen is what the link took");
@@ -90,7 +91,7 @@ static void test_overload(void)
     is_int(stats.delivered, read, "one block taken: delivered");
     adds_up(&stats, "one block taken");
     read += drain(capture);
-    net_flood(sender, frame, sizeof frame, 100);
+    await_seen(capture, taken + net_flood(sender, frame, sizeof frame, 100));
     netring_capture_flush(capture);
     read += drain(capture);
     stats = capture_stats(capture);
@@ -150,6 +151,7 @@ static void test_running(void)
     }
     flood_over = true;
     pthread_join(thread, NULL);
+    await_seen(capture, taken);
     is_int(uneven, 0, "running: seen = received + dropped in every one of %u readings", readings);
     is_int(back, 0, "running: no counter goes back");
     netring_capture_flush(capture);
@@ -174,6 +176,7 @@ static void test_pending(void)
     struct netring_block *block;
 
     send_frames(sender, 0, 5, 60);
+    await_seen(capture, 5);
     stats = capture_stats(capture);
     is_int(stats.pending, 5, "pending: the open block");
     adds_up(&stats, "pending in the open block");
@@ -184,6 +187,7 @@ static void test_pending(void)
     stats = capture_stats(capture);
     is_int(stats.pending, 0, "pending: taken");
     send_frames(sender, 5, 2 * whole, 60);
+    await_seen(capture, 5 + 2 * whole);
     stats = capture_stats(capture);
     is_int(stats.pending, 2 * whole, "pending: the rest of a block handed out in part, and more");
     adds_up(&stats, "pending behind a part");
@@ -239,6 +243,7 @@ static void test_empty_blocks(void)
     net_link_mtu("vb", 9000);
     capture = capture_open("vb", &config);
     send_frames(sender, 0, 3, length);
+    await_seen(capture, 3);
     netring_capture_flush(capture);
     receive(capture, 3, 200, &records);
     stats = capture_stats(capture);
@@ -363,6 +368,7 @@ static void test_reading_resets_nothing(void)
         struct netring_stats stats;
 
         send_frames(sender, n, 1, 60);
+        await_seen(capture, n);
         stats = capture_stats(capture);
         wrong += stats.seen != n || stats.received != n || stats.dropped != 0;
         wrong += capture_stats(capture).seen != n;

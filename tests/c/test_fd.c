@@ -389,6 +389,7 @@ static void test_states(const struct watch *watch)
 
     send_frames(sender, 0, 2, 60);
     ok(!watch->wait(&watcher, QUIET), "%s: an open block is not ready", watch->name);
+    await_seen(capture, 2);
     netring_capture_flush(capture);
     ok(watch->wait(&watcher, 1000), "%s: a flushed block is", watch->name);
     is_int(netring_capture_next_block(capture, 0, &block), 1, "%s: and handed out", watch->name);
@@ -396,6 +397,7 @@ static void test_states(const struct watch *watch)
     ok(!watch->wait(&watcher, QUIET), "%s: and that was all", watch->name);
 
     send_frames(sender, 0, 2, 60);
+    await_seen(capture, 4);
     netring_capture_stop(capture);
     ok(watch->wait(&watcher, 1000), "%s: stop", watch->name);
     is_int(netring_capture_next_block(capture, 0, &block), 1, "%s: the open block first",

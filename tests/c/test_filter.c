@@ -249,13 +249,15 @@ static void test_match_arguments(void)
 
 static int sender; /* on va; what it sends arrives at vb */
 
+enum { VARIETY = 90 };
+
 /* Frames of all kinds: lengths, destinations, types, tags. */
 static void send_variety(void)
 {
     static const uint16_t tags[] = {0, 0x8100, 0x88a8};
     uint8_t frame[FRAME_MAX];
 
-    for (uint32_t n = 0; n < 90; n++) {
+    for (uint32_t n = 0; n < VARIETY; n++) {
         size_t length = frame_make(frame, 20 + n * 7 % 200, n);
 
         if (n % 5 == 0)
@@ -273,12 +275,14 @@ static struct records variety(struct netring_filter *filter)
 {
     struct netring_capture_config config = small_config();
     struct records records = {0, 0, NULL};
-    struct netring_capture *capture;
+    struct netring_capture *witness = capture_open("vb", &config), *capture;
 
     config.filter = filter;
     config.block_timeout = 0;
     capture = capture_open("vb", &config);
     send_variety();
+    await_seen(witness, VARIETY);
+    capture_close(witness);
     netring_capture_stop(capture);
     receive(capture, SIZE_MAX, 0, &records);
     capture_close(capture);
@@ -317,7 +321,7 @@ static void test_like_the_kernel(void)
     };
     struct records all = variety(NULL);
 
-    is_int(all.count, 90, "a variety of frames");
+    is_int(all.count, VARIETY, "a variety of frames");
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct netring_filter *filter;
         struct records taken;

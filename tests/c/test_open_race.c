@@ -19,7 +19,8 @@ static pid_t start_flood(void)
     pid_t child = fork();
 
     if (child == 0) {
-        alarm(30);
+        signal(SIGALRM, SIG_DFL);
+        alarm((unsigned)(tap_patience(60000) / 1000));
         for (;;)
             net_udp_send(&udp, data, sizeof data);
     }
@@ -55,7 +56,7 @@ static uint64_t seen_under_flood(const struct netring_capture_config *config, un
 {
     uint64_t seen = 0;
 
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 8; i++) {
         struct netring_capture *capture = capture_open("lo", config);
         struct records records = {0, 0, NULL};
 

@@ -247,6 +247,7 @@ static void test_stop_hands_out(void)
         struct netring_block_info info = {0};
 
         send_frames(sender, 0, frames, 60);
+        await_seen(capture, frames);
         netring_capture_stop(capture);
         is_int(receive(capture, frames - 5, waits ? -1 : 0, &records), 1, "stop: full blocks");
         if (is_int(netring_capture_next_block(capture, waits ? -1 : 0, &block), 1,
@@ -281,6 +282,7 @@ static void test_stop_slower_ways(void)
     int count = 0;
 
     send_frames(sender, 0, 7, 60);
+    await_seen(capture, 7);
     netring_capture_stop(capture);
     while (netring_capture_next_packet(capture, -1, &packet, sizeof packet) == 1)
         count++;
@@ -290,6 +292,7 @@ static void test_stop_slower_ways(void)
     count = 0;
     capture = capture_open("vb", &config);
     send_frames(sender, 0, 7, 60);
+    await_seen(capture, 7);
     netring_capture_stop(capture);
     while (netring_capture_dispatch(capture, -1, 0, count_packets, &count) > 0)
         ;
@@ -369,6 +372,7 @@ static void test_flush(void)
         if (wait_kinds[0].call(capture, 200) != 0)
             ok(false, "sparse traffic hands out nothing");
     }
+    await_seen(capture, sent);
     is_int(capture_stats(capture).blocks_delivered, 0, "block timeout 0: nothing for 2 s");
     is_int(capture_stats(capture).pending, sent, "block timeout 0: the packets are there");
     errno = ENOTTY;
@@ -385,6 +389,7 @@ static void test_flush(void)
     is_int(wait_kinds[0].call(capture, 50), 0, "flush: and nothing more");
 
     send_frames(sender, sent, 10, 60);
+    await_seen(capture, sent + 10);
     is_int(wait_kinds[0].call(capture, 50), 0, "capturing goes on, into the open block");
     is_int(netring_capture_flush(capture), 0, "flush again");
     receive(capture, sent + 10, 0, &records);
@@ -407,6 +412,7 @@ static void test_flush_everywhere(void)
     for (uint32_t burst = 0; burst <= most; burst++) {
         send_frames(sender, sent, burst, 60);
         sent += burst;
+        await_seen(capture, sent);
         netring_capture_flush(capture);
         receive(capture, sent, 0, &records);
     }
@@ -453,6 +459,7 @@ static void test_flush_in_traffic(void)
     }
     flood_over = true;
     pthread_join(thread, NULL);
+    sleep_ms(20);
     netring_capture_flush(capture);
     receive(capture, SIZE_MAX, 0, &records);
     for (size_t i = 1; i < records.count; i++)
@@ -613,6 +620,7 @@ static void test_threads(void)
         if (n % 200 == 0)
             sleep_ms(1);
     }
+    await_seen(shared.capture, SHARED_FRAMES);
     netring_capture_stop(shared.capture);
     for (size_t i = 0; i < COUNT(threads); i++)
         pthread_join(threads[i], NULL);
@@ -638,6 +646,7 @@ static void test_link_down(void)
     struct records records = {0, 0, NULL};
 
     send_frames(sender, 0, 5, 60);
+    await_seen(capture, 5);
     net_link_up("vb", false);
     is_int(receive(capture, 5, 500, &records), 1, "link down: what came before is handed out");
     times_out(capture, &wait_kinds[0], 150, "link down: the wait goes on");
@@ -667,6 +676,7 @@ static void test_flush_while_down(void)
     struct records records = {0, 0, NULL};
 
     send_frames(sender, 0, 5, 60);
+    await_seen(capture, 5);
     net_link_up("vb", false);
     is_int(netring_capture_flush(capture), 0, "flush while the link is down");
     is_int(receive(capture, 5, 0, &records), 1, "flush while the link is down: what there was");
@@ -674,6 +684,7 @@ static void test_flush_while_down(void)
     net_link_up("vb", true);
     sleep_ms(20);
     send_frames(sender, 5, 5, 60);
+    await_seen(capture, 10);
     is_int(netring_capture_flush(capture), 0, "flush after it came up");
     receive(capture, 10, 0, &records);
     is_frames(&records, 0, 10, 60, 60, "flush while the link is down and after");
