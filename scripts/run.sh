@@ -12,12 +12,6 @@ if [ -n "$COUNT" ]; then
     set -- -c "$COUNT" "$@"
 fi
 
-grant() {
-    echo "To capture as an ordinary user, grant the program the capability once:"
-    echo "    sudo setcap cap_net_raw+ep $program"
-    echo "or run this as root."
-}
-
 # CAP_NET_RAW is bit 13; the program's own file capabilities count as well.
 may_capture() {
     caps=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
@@ -28,17 +22,13 @@ may_capture() {
 if [ -n "$IFACE" ]; then
     if ! may_capture; then
         echo "capturing on $IFACE needs CAP_NET_RAW." >&2
-        grant >&2
+        echo "Run this as root, or grant the program the capability once:" >&2
+        echo "  sudo setcap cap_net_raw+ep $program" >&2
         exit 77
     fi
     exec "$program" -i "$IFACE" "$@"
 fi
 
-# On lo; without the privilege the example makes a network namespace of its own.
-"$program" --demo "$@"
-status=$?
-if [ $status -eq 77 ]; then
-    echo "no privilege to capture, and this system refuses user namespaces." >&2
-    grant >&2
-fi
-exit $status
+# On lo; without the privilege the example makes a network namespace of its own, and where that is
+# refused it says what to do and exits 77.
+exec "$program" --demo "$@"
