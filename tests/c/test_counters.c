@@ -360,7 +360,7 @@ static void test_struct_sizes(void)
 static void test_reading_resets_nothing(void)
 {
     enum { TURNS = 300 };
-    struct netring_capture_config config = small_config();
+    struct netring_capture_config config = page_config(32);
     struct netring_capture *capture = capture_open("vb", &config);
     unsigned wrong = 0;
 
