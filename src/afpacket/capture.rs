@@ -307,15 +307,17 @@ impl Capture {
     /// drained (af_packet.c packet_do_bind, synchronize_net) and what the open
     /// block holds is complete.
     fn quiesce(&self, reader: &mut Reader) {
-        let bound = self.socket.bind(ETH_P_UNUSED, self.info.ifindex as i32);
-        if let Err(errno) = bound {
-            // The interface is gone, and its hook with it.
-            reader.log(Level::Info, format_args!("stop: bind: {errno}"));
+        match self.socket.bind(ETH_P_UNUSED, self.info.ifindex as i32) {
+            // Without the interface there is no hook either.
+            Ok(()) | Err(Errno(libc::ENODEV)) => reader.consumer.open_block_is_complete(),
+            Err(errno) => reader.log(
+                Level::Warn,
+                format_args!("the intake could not be ended ({errno}): bind; close the capture"),
+            ),
         }
         // A bind to a link that is down leaves ENETDOWN behind.
         self.socket.take_error();
         reader.quiesced = true;
-        reader.consumer.open_block_is_complete();
     }
 
     /// Makes the open block ready now, and goes on capturing.
