@@ -220,6 +220,8 @@ static void test_arguments(void)
     INVALID(netring_block_view(block, &out.view, 0));
     INVALID(netring_block_cursor(block, NULL, sizeof out.cursor));
     INVALID(netring_block_cursor(block, &out.cursor, 0));
+    INVALID(netring_block_cursor(block, &out.cursor, sizeof out.cursor - 8));
+    INVALID(netring_block_address(block, out.packets[0].cookie, NULL, 8));
     INVALID(netring_block_address(block, UINT64_MAX, out.bytes, 8));
 
     INVALID(netring_filter_new(NULL, 1, &out_filter, NULL));

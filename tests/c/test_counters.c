@@ -354,6 +354,12 @@ static void test_struct_sizes(void)
     is_int(sized.stats.received, 0, "has what it knows");
     is_int(sized.bytes[shorter], 0xa5, "and nothing behind it");
     is_int(netring_stats_since(&now, &now, &since, 0), NETRING_EINVAL, "stats_since: size 0");
+    memset(&sized, 0, sizeof sized);
+    is_int(netring_stats_since(&sized.stats, &sized.stats, &sized.stats, sizeof sized), 0,
+           "stats_since for a newer program");
+    sized.bytes[sizeof sized - 1] = 1;
+    is_int(netring_stats_since(&sized.stats, &sized.stats, &sized.stats, sizeof sized),
+           NETRING_EINVAL, "stats_since with what only a newer library knows");
     capture_close(capture);
 }
 

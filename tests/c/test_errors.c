@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/if_packet.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -218,6 +219,8 @@ static void test_config_struct(void)
 {
     const struct failure never = {NETRING_EINVAL, 0, NULL, {"initialised", "config_init"}};
     const struct failure size = {NETRING_EINVAL, 0, "size", {"size"}};
+    const struct failure alignment = {NETRING_EINVAL, 0, "config", {"aligned to 8"}};
+    const struct failure frames = {NETRING_EINVAL, 0, "frame_size", {"2^32 frames"}};
     union sized_config sized;
     struct netring_capture_config config;
 
@@ -234,6 +237,15 @@ static void test_config_struct(void)
     open_fails("a size too small for the header", "vb", &config, &size);
     config.size = 0;
     open_fails("size 0", "vb", &config, &size);
+    config.size = 5000;
+    open_fails("a size that no config has", "vb", &config, &size);
+    memcpy(sized.bytes + 4, &(struct netring_capture_config){0}, sizeof config);
+    open_fails("a config at an odd place", "vb",
+               (struct netring_capture_config *)(void *)(sized.bytes + 4), &alignment);
+    config = small_config();
+    config.block_size = 1u << 30;
+    config.block_count = 65535;
+    open_fails("more frames than can be counted", "vb", &config, &frames);
 
     memset(&sized, 0, sizeof sized);
     sized.config = small_config();
@@ -389,6 +401,14 @@ static struct refused refused[] = {
      NETRING_ESOCKOPT, "PACKET_RX_RING", "65536 bytes", 0, 0, 0},
     {"attaching a filter", OPTION(SOL_SOCKET, SO_ATTACH_FILTER, ENOMEM),
      NETRING_ESOCKOPT, "SO_ATTACH_FILTER", "net.core.optmem_max", 0, 0, 100},
+    {"a filter, any other reason", OPTION(SOL_SOCKET, SO_ATTACH_FILTER, EPERM),
+     NETRING_ESOCKOPT, "SO_ATTACH_FILTER", "filter", 0, 0, 100},
+    {"PACKET_RX_RING: ENOMEM, exact", PACKET(PACKET_RX_RING, ENOMEM),
+     NETRING_EMMAP, "PACKET_RX_RING", "16 blocks", NETRING_CAPTURE_EXACT, 0, 0},
+    {"the interface's index", {SYS_ioctl, ENFILE, 1, {{1, ~0u, SIOCGIFINDEX, false}}},
+     NETRING_EIO, "SIOCGIFINDEX", "looking up interface vb", 0, 0, 0},
+    {"promiscuous: ENODEV", PACKET(PACKET_ADD_MEMBERSHIP, ENODEV),
+     NETRING_ENODEV, "interface", "interface not found: vb", NETRING_CAPTURE_PROMISCUOUS, 0, 0},
     {"bind: ENOBUFS", BIND(ENOBUFS), NETRING_EBIND, "bind", "vb", 0, 0, 0},
     {"bind: ENODEV", BIND(ENODEV), NETRING_ENODEV, "interface", "interface not found: vb", 0, 0, 0},
     {"eventfd", CALL(SYS_eventfd2, ENFILE), NETRING_EIO, "epoll", "eventfd", 0, 0, 0},
@@ -402,6 +422,98 @@ static void test_refused(void)
 {
     for (size_t i = 0; i < COUNT(refused); i++)
         child_run(refused[i].what, open_refused, &refused[i]);
+}
+
+/* The first capture of a process makes a page that fork wipes. */
+struct wipe {
+    int error, code;
+    const char *words;
+};
+
+static void open_without_wipe(void *user)
+{
+    enum { WIPEONFORK = 18 }; /* MADV_WIPEONFORK */
+    const struct wipe *wipe = user;
+    const struct refusal refusal = {SYS_madvise, wipe->error, 1, {{2, ~0u, WIPEONFORK, false}}};
+    const struct failure failure = {wipe->code, wipe->error, "MADV_WIPEONFORK", {wipe->words}};
+    const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
+    struct netring_filter *filter = NULL;
+    struct netring_error error;
+    int rc;
+
+    refuse(&refusal);
+    open_fails("no MADV_WIPEONFORK", "vb", NULL, &failure);
+    errno = 0;
+    rc = netring_filter_new(all, 1, &filter, &error);
+    is_failure(rc, errno, &error, &failure, "no MADV_WIPEONFORK: a filter");
+}
+
+static void test_without_wipe(void)
+{
+    static struct wipe old = {EINVAL, NETRING_ENOTSUP, "Linux 4.14"};
+    static struct wipe full = {ENOMEM, NETRING_EIO, "page of memory"};
+
+    child_run("Linux before 4.14", open_without_wipe, &old);
+    child_run("no page of memory", open_without_wipe, &full);
+}
+
+/* A flush that cannot bind the socket again: what there was is handed out, then it is told. */
+static void flush_refused(void *user)
+{
+    const struct refusal refusal = BIND(ENOBUFS);
+    const struct failure failure = {NETRING_EBIND, ENOBUFS, "bind", {"after a flush"}};
+    struct netring_capture_config config = page_config(4);
+    struct netring_capture *capture = capture_open("vb", &config);
+    struct records records = {0, 0, NULL};
+    struct netring_error error;
+    int sender = net_sender("va"), rc;
+
+    (void)user;
+    send_frames(sender, 0, frames_per_page(60) + 1, 60);
+    await_ready(capture, 1);
+    refuse(&refusal);
+    for (int i = 0; i < 2; i++) {
+        errno = 0;
+        rc = netring_capture_flush(capture);
+        is_int(errno, ENOBUFS, "flush that cannot bind again: errno");
+        netring_capture_last_error(capture, &error);
+        is_failure(rc, ENOBUFS, &error, &failure, "flush that cannot bind again");
+    }
+    receive(capture, frames_per_page(60), 1000, &records);
+    is_frames(&records, 0, frames_per_page(60), 60, 60, "flush that cannot bind again");
+    for (size_t i = 0; i < COUNT(wait_kinds); i++) {
+        errno = 0;
+        rc = wait_kinds[i].call(capture, -1);
+        is_int(errno, ENOBUFS, "%s after that: errno", wait_kinds[i].name);
+        is_str(netring_err_name(rc), "NETRING_EBIND", "%s after that", wait_kinds[i].name);
+    }
+    capture_close(capture);
+    records_free(&records);
+}
+
+static void wait_refused(void *user)
+{
+    static const long calls[] = {
+        SYS_epoll_pwait,
+#ifdef SYS_epoll_wait
+        SYS_epoll_wait,
+#endif
+    };
+    const struct failure failure = {NETRING_EIO, ENOSYS, "epoll", {"waiting failed"}};
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture = capture_open("vb", &config);
+    struct netring_error error;
+    int rc, error_number;
+
+    (void)user;
+    for (size_t i = 0; i < COUNT(calls); i++)
+        refuse(&(struct refusal)CALL(calls[i], ENOSYS));
+    errno = 0;
+    rc = wait_kinds[0].call(capture, 1000);
+    error_number = errno;
+    netring_capture_last_error(capture, &error);
+    is_failure(rc, error_number, &error, &failure, "a wait that the kernel refuses");
+    capture_close(capture);
 }
 
 /* A confined program (systemd's RestrictAddressFamilies) captures all the same: the interface's
@@ -768,6 +880,7 @@ int main(void)
     net_veth("va", "vb");
     before = footprint_now();
 
+    test_without_wipe();
     test_names();
     test_interface();
     test_values();
@@ -779,6 +892,8 @@ int main(void)
     child_run("busy poll", busy_poll_unprivileged, NULL);
     test_refused();
     test_without_netlink();
+    child_run("flush refused", flush_refused, NULL);
+    child_run("wait refused", wait_refused, NULL);
     child_run("over the bound", over_the_bound, NULL);
     child_killed("within the bound the kernel is asked", SIGSYS, within_the_bound, NULL);
     test_shrink();

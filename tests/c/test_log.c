@@ -55,6 +55,30 @@ static void open_shrunk(void)
     capture_close(capture_open("vb", &config));
 }
 
+static int closed_by_callback;
+
+static void close_capture(void *user, uint32_t level, const char *message)
+{
+    (void)level, (void)message;
+    errno = 0;
+    closed_by_callback = netring_capture_close(user);
+    is_int(errno, EBUSY, "closing a capture from the log callback: errno");
+}
+
+/* The close might wait for the very call that the message comes from. */
+static void test_close_from_callback(void)
+{
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture = capture_open("vb", &config);
+
+    netring_log_set(NETRING_LOG_WARN, close_capture, capture);
+    open_shrunk();
+    netring_log_set(NETRING_LOG_OFF, NULL, NULL);
+    is_int(closed_by_callback, NETRING_EBUSY, "closing a capture from the log callback");
+    is_int(capture_stats(capture).received, 0, "leaves it open");
+    capture_close(capture);
+}
+
 static void test_callback(void)
 {
     struct netring_capture_config config = small_config();
@@ -216,6 +240,7 @@ int main(int argc, char **argv)
     net_veth("va", "vb");
 
     test_callback();
+    test_close_from_callback();
     test_locked_granted();
     child_run("MAP_LOCKED over the limit", locked_over_the_limit, NULL);
     child_run("MAP_LOCKED refused", locked_refused, NULL);
