@@ -286,7 +286,7 @@ void waiter_ends(struct waiter *waiter, int code, int64_t since, const char *why
            waiter->kind->name);
     is_int(waiter->error_number, code < 0 ? natural_errno(code) : 0, "%s, %s: errno", why,
            waiter->kind->name);
-    is_between(waiter->ended - since, 0, tap_patience(2000), "%s, %s: soon", why,
+    is_between(waiter->ended - since, 0, tap_patience(5000), "%s, %s: soon", why,
                waiter->kind->name);
 }
 

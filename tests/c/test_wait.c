@@ -639,6 +639,22 @@ static void test_threads(void)
 
 /* ---- the link ---- */
 
+/* A veth link drops what it is given until the kernel's link watch has seen it come up. Sends until
+ * something arrives, and takes it. */
+static void await_link(struct netring_capture *capture)
+{
+    int64_t end = now_ms() + tap_patience(5000);
+    struct records records = {0, 0, NULL};
+
+    while (records.count == 0 && now_ms() < end) {
+        send_frames(sender, 0, 1, 60);
+        receive(capture, 1, 20, &records);
+    }
+    receive(capture, SIZE_MAX, 50, &records);
+    ok(records.count > 0, "packets arrive once the link is up");
+    records_free(&records);
+}
+
 static void test_link_down(void)
 {
     struct netring_capture_config config = small_config();
@@ -651,14 +667,14 @@ static void test_link_down(void)
     is_int(receive(capture, 5, 500, &records), 1, "link down: what came before is handed out");
     times_out(capture, &wait_kinds[0], 150, "link down: the wait goes on");
     net_link_up("vb", true);
-    sleep_ms(20);
+    await_link(capture);
     send_frames(sender, 5, 5, 60);
     is_int(receive(capture, 10, 1000, &records), 1, "link up again: capturing goes on");
     is_frames(&records, 0, 10, 60, 60, "link down and up");
     net_link_up("vb", false);
     net_link_rename("vb", "vc");
     net_link_up("vc", true);
-    sleep_ms(20);
+    await_link(capture);
     send_frames(sender, 10, 5, 60);
     is_int(receive(capture, 15, 1000, &records), 1, "renamed: capturing goes on");
     is_frames(&records, 0, 15, 60, 60, "renamed");
@@ -671,9 +687,10 @@ static void test_link_down(void)
 
 static void test_flush_while_down(void)
 {
-    struct netring_capture_config config = page_config(4);
+    struct netring_capture_config config = small_config();
     struct netring_capture *capture = capture_open("vb", &config);
     struct records records = {0, 0, NULL};
+    uint64_t seen;
 
     send_frames(sender, 0, 5, 60);
     await_seen(capture, 5);
@@ -682,9 +699,10 @@ static void test_flush_while_down(void)
     is_int(receive(capture, 5, 0, &records), 1, "flush while the link is down: what there was");
     times_out(capture, &wait_kinds[0], 50, "flush while the link is down");
     net_link_up("vb", true);
-    sleep_ms(20);
+    await_link(capture);
+    seen = capture_stats(capture).seen;
     send_frames(sender, 5, 5, 60);
-    await_seen(capture, 10);
+    await_seen(capture, seen + 5);
     is_int(netring_capture_flush(capture), 0, "flush after it came up");
     receive(capture, 10, 0, &records);
     is_frames(&records, 0, 10, 60, 60, "flush while the link is down and after");
@@ -703,7 +721,7 @@ static void test_open_down(void)
     capture = capture_open("vb", &config);
     times_out(capture, &wait_kinds[0], 100, "opened while down");
     net_link_up("vb", true);
-    sleep_ms(20);
+    await_link(capture);
     send_frames(sender, 0, 5, 60);
     is_int(receive(capture, 5, 1000, &records), 1, "opened while down: starts with the link");
     is_frames(&records, 0, 5, 60, 60, "opened while down");
