@@ -132,8 +132,8 @@ run: $(BUILD)/examples/capture
 check:
 	@tests/run.sh $(SUITES)
 
-bench: lib
-	@if [ -x benches/run.sh ]; then benches/run.sh; else echo 'no benchmarks yet'; fi
+bench: lib hooks
+	@benches/run.sh
 
 HEADER_TOOL = CARGO_TARGET_DIR=$(BUILD)/tools $(CARGO_RUN) run --quiet --locked \
 	--manifest-path tools/header/Cargo.toml --

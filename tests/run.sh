@@ -201,6 +201,7 @@ suite header-compiles 300 tests/abi/headers.sh
 suite layout 60 tests/abi/layout.sh
 if [ -n "$built" ]; then
     suite symbols 60 tests/abi/symbols.sh
+    suite instructions 60 benches/instructions.sh --check
     suite config-init 60 tests/abi/config_init.sh
     suite abi 120 tests/abi/abidiff.sh
     suite old-client 60 tests/abi/client.sh
@@ -209,7 +210,7 @@ if [ -n "$built" ]; then
     suite readme 60 tests/readme.sh
     suite run 60 tests/ns.sh env IFACE= COUNT= scripts/run.sh build/examples/capture
 else
-    for name in symbols config-init abi old-client install examples readme run; do
+    for name in symbols instructions config-init abi old-client install examples readme run; do
         skip $name "the build failed"
     done
 fi
