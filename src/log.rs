@@ -16,7 +16,7 @@ pub enum Level {
     Warn = 2,
     /// What was done.
     Info = 3,
-    /// Details for the library's developers.
+    /// Each step of what was done.
     Debug = 4,
 }
 
@@ -46,12 +46,22 @@ static SINK: RwLock<Option<Arc<dyn Sink>>> = RwLock::new(None);
 /// it as unset (secure_getenv), so that nobody makes them print.
 fn environment_level() -> u32 {
     static ASKED: OnceLock<u32> = OnceLock::new();
-    *ASKED.get_or_init(|| match crate::sys::environment::secure("NETRING_LOG").as_deref() {
-        Some("error" | "1") => Level::Error as u32,
-        Some("warn" | "warning" | "2") => Level::Warn as u32,
-        Some("info" | "3") => Level::Info as u32,
-        Some("debug" | "4") => Level::Debug as u32,
-        _ => 0,
+    *ASKED.get_or_init(|| {
+        let asked = crate::sys::environment::secure("NETRING_LOG").unwrap_or_default();
+        match asked.to_ascii_lowercase().as_str() {
+            "" | "off" | "0" => 0,
+            "error" | "1" => Level::Error as u32,
+            "warn" | "warning" | "2" => Level::Warn as u32,
+            "info" | "3" => Level::Info as u32,
+            "debug" | "4" => Level::Debug as u32,
+            _ => {
+                to_stderr(
+                    Level::Warn,
+                    &format!("NETRING_LOG={asked}: not one of off, error, warn, info, debug"),
+                );
+                Level::Warn as u32
+            }
+        }
     })
 }
 
@@ -97,18 +107,24 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
             sink.message(level, &text);
             IN_SINK.set(false);
         }
-        None => {
-            // One write, so that lines of several threads do not mix. A closed
-            // stderr is nobody's error.
-            use std::io::Write;
-            let line = format!("netring: {}: {text}\n", level.word());
-            let _ = std::io::stderr().write_all(line.as_bytes());
-        }
+        None => to_stderr(level, &text),
     }
+}
+
+/// One write, so that lines of several threads do not mix. A closed stderr is
+/// nobody's error.
+fn to_stderr(level: Level, text: &str) {
+    use std::io::Write;
+    let line = format!("netring: {}: {text}\n", level.word());
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Something is not as asked for.
 macro_rules! warning {
     ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Warn, format_args!($($arg)*)) };
 }
-pub(crate) use warning;
+/// What was done.
+macro_rules! info {
+    ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Info, format_args!($($arg)*)) };
+}
+pub(crate) use {info, warning};

@@ -318,6 +318,7 @@ impl Capture {
         // A bind to a link that is down leaves ENETDOWN behind.
         self.socket.take_error();
         reader.quiesced = true;
+        reader.log(Level::Debug, format_args!("{}: intake ended", self.info.interface));
     }
 
     /// Makes the open block ready now, and goes on capturing.
@@ -361,7 +362,9 @@ impl Capture {
             }
             drained.map_err(|errno| bind_failed("flush could not end the intake", errno))?;
         }
-        if reader.consumer.has_something() {
+        let ready = reader.consumer.has_something();
+        reader.log(Level::Debug, format_args!("{}: flushed, ready: {ready}", self.info.interface));
+        if ready {
             reader.more = true;
             self.waiter.more();
         }
@@ -477,6 +480,7 @@ impl Capture {
         if let Ok(mut current) = self.current.enter() {
             current.replace(None);
         }
+        log::info!("{}: capture closed", self.info.interface);
         if let Err(errno) = self.ring.close() {
             // The mapping lingers and keeps the socket: at least nothing enters it.
             self.with_reader(|reader| self.quiesce(reader));

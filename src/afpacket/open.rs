@@ -10,7 +10,7 @@ use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, Memory
 use crate::error::{Error, Kind, Result};
 use crate::filter::Program;
 use crate::fork;
-use crate::log;
+use crate::log::{self, Level};
 use crate::packet::link_type;
 use crate::sys::mmap::Mapping;
 use crate::sys::netlink::RemovalWatch;
@@ -36,6 +36,29 @@ impl Capture {
     /// # Errors
     /// See docs/errors.md: every step has its own.
     pub fn open(interface: &[u8], config: &CaptureConfig) -> Result<Self> {
+        let opened = Self::open_steps(interface, config);
+        match &opened {
+            Ok(capture) => {
+                let info = capture.info();
+                log::info!(
+                    "{}: capture opened: {} blocks of {} bytes, timeout {} ms, flags {:#x}, {}",
+                    info.interface,
+                    info.block_count,
+                    info.block_size,
+                    info.timer_ms,
+                    info.flags,
+                    if config.filter.is_some() { "filtered" } else { "no filter" },
+                );
+            }
+            Err(error) => log::write(
+                Level::Error,
+                format_args!("{}: open: {error}", String::from_utf8_lossy(interface)),
+            ),
+        }
+        opened
+    }
+
+    fn open_steps(interface: &[u8], config: &CaptureConfig) -> Result<Self> {
         let any = interface == ANY.as_bytes();
         let name = interface_name(interface)?;
         config.validate(any)?;

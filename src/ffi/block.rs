@@ -4,7 +4,7 @@ use crate::block::Block;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::guard::{guard, guard_handle};
 use crate::ffi::handle::{HandleKind, Table};
-use crate::ffi::pointers::{CStruct, put_sized, writable, writable_sized};
+use crate::ffi::pointers::{CStruct, SHORTEST, put_sized, writable, writable_sized};
 use crate::packet::{NETRING_LINKTYPE_UNKNOWN, netring_packet};
 use std::ffi::c_int;
 
@@ -52,7 +52,8 @@ pub struct netring_block_info {
     /// fewer packets; 0 is possible.
     pub count: u32,
     /// The kernel's sequence number of the block; the first is 1. Drops cause no
-    /// gaps: the kernel numbers blocks when it opens them.
+    /// gaps: the kernel numbers blocks when it opens them. The parts of a block
+    /// that was flushed (NETRING_BLOCK_PARTIAL) have the same number.
     pub sequence: u64,
     /// Time of the first packet, nanoseconds since 1970-01-01 UTC.
     pub first_ns: u64,
@@ -130,12 +131,12 @@ unsafe impl CStruct for netring_cursor {}
 /// moves it. Returns how many; 0 at the end. The packets' `data` stays valid
 /// until the block's release, whatever is read in between.
 ///
-/// `packets` are `count` elements of `size` bytes each: sizeof(struct
-/// netring_packet) of the caller's header. Batches of 64 are best: more evict
+/// `size` is the size of one element, sizeof *packets, and `count` the number of
+/// elements. Batches of 64 are best: more evict
 /// from the cache what was just brought in.
 ///
 /// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `packets`
-/// is NULL or misaligned, or `size` is less than 64, more than 4096 or not a
+/// is NULL or misaligned, or `size` is less than 64, more than 256 or not a
 /// multiple of 8. NETRING_EIO, the block's memory was overwritten; release it.
 /// One thread at a time (other threads may retain and release, and walk with
 /// cursors of their own).
@@ -196,6 +197,9 @@ unsafe fn clear_rest(packets: *mut netring_packet, size: usize, count: usize) {
     }
 }
 
+/// Room for the struct to grow, and less than the mistaken `sizeof array`.
+const LARGEST_PACKET_SIZE: usize = 256;
+
 /// Whether the caller's array can take packets.
 #[inline(always)]
 pub(crate) fn check_packets(
@@ -205,7 +209,7 @@ pub(crate) fn check_packets(
 ) -> Result<()> {
     writable(packets, name)?;
     if size != size_of::<netring_packet>()
-        && (size < size_of::<netring_packet>() || size > 4096 || size % 8 != 0)
+        && (size < size_of::<netring_packet>() || size > LARGEST_PACKET_SIZE || size % 8 != 0)
     {
         return Err(wrong_size(size));
     }
@@ -217,7 +221,9 @@ pub(crate) fn check_packets(
 fn wrong_size(size: usize) -> Error {
     Error::config(
         "size",
-        format!("size {size} is not that of a packet: 64 to 4096, a multiple of 8"),
+        format!(
+            "size {size} is not that of one packet: 64 to {LARGEST_PACKET_SIZE}, a multiple of 8"
+        ),
     )
 }
 
@@ -274,7 +280,8 @@ pub unsafe extern "C" fn netring_block_retain(block: *mut netring_block, count: 
 /// Errors: NETRING_EBADF, not a block, or released before. MT-Safe.
 ///
 /// # Safety
-/// The block's memory is not used any more by whoever it was given to.
+/// With the last release, nobody uses the block's packets, cursors or view any
+/// more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netring_block_release(block: *mut netring_block) -> c_int {
     guard(|| {
@@ -297,7 +304,7 @@ fn released() -> Error {
 /// Writes what there is to know of a block: as much of it as `size` bytes hold.
 ///
 /// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
-/// NULL or misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+/// NULL or misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
 ///
 /// # Safety
 /// `out` must be writable for `size` bytes.
@@ -308,7 +315,7 @@ pub unsafe extern "C" fn netring_block_info(
     size: usize,
 ) -> c_int {
     let call = |block: &Block| {
-        writable_sized(out, "out", size, 8)?;
+        writable_sized(out, "out", size, SHORTEST)?;
         let info = block.info();
         let value = netring_block_info {
             size: size as u32,
@@ -330,7 +337,7 @@ pub unsafe extern "C" fn netring_block_info(
 /// other languages: as much of it as `size` bytes hold.
 ///
 /// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
-/// NULL or misaligned, or `size` is less than 8 or more than 4096.
+/// NULL or misaligned, or `size` is less than 16 or more than 4096.
 /// Ownership: the memory is borrowed until the block's release. MT-Safe.
 ///
 /// # Safety
@@ -342,7 +349,7 @@ pub unsafe extern "C" fn netring_block_view(
     size: usize,
 ) -> c_int {
     let call = |block: &Block| {
-        writable_sized(out, "out", size, 8)?;
+        writable_sized(out, "out", size, SHORTEST)?;
         let memory = block.memory();
         let start = block.start();
         let value = netring_block_view {

@@ -8,7 +8,9 @@ use crate::ffi::config::{capture_config, netring_capture_config};
 use crate::ffi::error::{describe, guard_reporting, netring_error};
 use crate::ffi::guard::{guard, guard_handle, guard_with, refuse};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
-use crate::ffi::pointers::{CStruct, put, put_sized, read_sized, text, writable, writable_sized};
+use crate::ffi::pointers::{
+    CStruct, SHORTEST, put, put_sized, read_sized, text, writable, writable_sized,
+};
 use crate::log;
 use crate::packet::netring_packet;
 use std::ffi::{c_char, c_int, c_void};
@@ -356,7 +358,9 @@ pub unsafe extern "C" fn netring_capture_next_block(
 /// Waits for the next packet: returns 1 and fills `*out`, or 0 after
 /// `timeout_ms` (as netring_capture_next_block). The packet stays valid until
 /// the next netring_capture_next_packet, netring_capture_dispatch or
-/// netring_capture_close on this capture.
+/// netring_capture_close on this capture. With netring_capture_fd, call it with
+/// a timeout of 0 until it returns 0: the rest of a block that it has begun does
+/// not make the descriptor readable.
 ///
 /// This is the slower way, a call for every packet; blocks cost a call each.
 /// Packets of a block half read here are not seen by netring_capture_next_block.
@@ -364,7 +368,7 @@ pub unsafe extern "C" fn netring_capture_next_block(
 /// `size` is sizeof(struct netring_packet) of the caller's header.
 ///
 /// Errors: as netring_capture_next_block; NETRING_EINVAL, `out` is NULL or
-/// misaligned, or `size` is less than 64, more than 4096 or not a multiple of 8;
+/// misaligned, or `size` is less than 64, more than 256 or not a multiple of 8;
 /// NETRING_EBUSY, another thread is in this call or in netring_capture_dispatch.
 /// One thread at a time.
 ///
@@ -426,7 +430,10 @@ const BATCH: usize = 64;
 /// Waits up to `timeout_ms` (as netring_capture_next_block) for packets and
 /// hands them to `callback`, up to 64 at a time; goes on with what is ready
 /// until `max_packets` are handed out (0: those of one block). Returns how many
-/// were; 0 is a timeout. `user` is handed to the callback.
+/// were, those of the call that ended it included; 0 is a timeout. What the
+/// callback returned is not passed on. Packets that are left over stay for the
+/// next call, which netring_capture_fd does not tell. `user` is handed to the
+/// callback.
 ///
 /// This is the slower way: a call through a pointer for every batch.
 ///
@@ -533,7 +540,10 @@ fn take_batch(
 /// A descriptor for poll, epoll, io_uring and event loops: readable exactly
 /// while netring_capture_next_block with a timeout of 0 would return something
 /// other than 0. Right for level- and edge-triggered loops that take one block
-/// a turn, with any number of blocks held. Returns the descriptor, 0 or more.
+/// a turn, with any number of blocks held. The rest of a block that
+/// netring_capture_next_packet or netring_capture_dispatch has begun does not make
+/// it readable: call those with a timeout of 0 until they return 0. Returns the
+/// descriptor, 0 or more.
 ///
 /// Errors: NETRING_EBADF, not a capture. MT-Safe.
 /// Ownership: the capture's; do not close it, read from it, or use it after
@@ -573,8 +583,10 @@ pub unsafe extern "C" fn netring_capture_wakeup_clear(capture: *mut netring_capt
 
 /// Ends the capture's waits for good: the intake ends, what was received, the
 /// open block included, is handed out by netring_capture_next_block, and from
-/// then on every call on every thread returns NETRING_ESHUTDOWN. There is no way
-/// back but netring_capture_close.
+/// then on every wait on every thread returns NETRING_ESHUTDOWN. (A wakeup still
+/// pending is told first; netring_capture_next_packet and
+/// netring_capture_dispatch first finish the block they have begun.) There is no
+/// way back but netring_capture_close.
 ///
 /// Errors: NETRING_EBADF, not a capture. MT-Safe, async-signal-safe; leaves
 /// errno alone on success.
@@ -618,7 +630,7 @@ pub unsafe extern "C" fn netring_capture_flush(capture: *mut netring_capture) ->
 /// Writes what the capture was granted: as much of it as `size` bytes hold.
 ///
 /// Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
-/// misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+/// misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
 ///
 /// # Safety
 /// `out` must be writable for `size` bytes.
@@ -629,7 +641,7 @@ pub unsafe extern "C" fn netring_capture_info(
     size: usize,
 ) -> c_int {
     on_capture(capture, |capture| {
-        writable_sized(out, "out", size, 8)?;
+        writable_sized(out, "out", size, SHORTEST)?;
         let mut value = netring_capture_info::from(capture.info());
         value.size = size as u32;
         // SAFETY: checked, and the caller's promise.
@@ -647,7 +659,7 @@ pub unsafe extern "C" fn netring_capture_info(
 /// one of them to wrap unseen.
 ///
 /// Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
-/// misaligned, or `size` is less than 8 or more than 4096. MT-Safe.
+/// misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
 ///
 /// # Safety
 /// `out` must be writable for `size` bytes.
@@ -658,7 +670,7 @@ pub unsafe extern "C" fn netring_capture_stats(
     size: usize,
 ) -> c_int {
     on_capture(capture, |capture| {
-        writable_sized(out, "out", size, 8)?;
+        writable_sized(out, "out", size, SHORTEST)?;
         let value = netring_stats::from(&capture.stats());
         // SAFETY: checked, and the caller's promise.
         unsafe { put_sized(out, size, &value) };
@@ -671,7 +683,7 @@ pub unsafe extern "C" fn netring_capture_stats(
 /// one of the two. All three are of `size` bytes.
 ///
 /// Errors: NETRING_EINVAL, a NULL or misaligned argument, or `size` is less
-/// than 8 or more than 4096. MT-Safe.
+/// than 16 or more than 4096. MT-Safe.
 ///
 /// # Safety
 /// `now` and `before` must be readable, `out` writable for `size` bytes.
@@ -683,12 +695,12 @@ pub unsafe extern "C" fn netring_stats_since(
     size: usize,
 ) -> c_int {
     guard(|| {
-        writable_sized(out, "out", size, 8)?;
+        writable_sized(out, "out", size, SHORTEST)?;
         let zero = netring_stats::default();
         // SAFETY: the caller's promise.
-        let now = unsafe { read_sized(now, "now", size, 8, zero)? };
+        let now = unsafe { read_sized(now, "now", size, zero)? };
         // SAFETY: the caller's promise.
-        let before = unsafe { read_sized(before, "before", size, 8, zero)? };
+        let before = unsafe { read_sized(before, "before", size, zero)? };
         let since = netring_stats {
             time_ns: now.time_ns.saturating_sub(before.time_ns),
             received: now.received.saturating_sub(before.received),
@@ -718,7 +730,8 @@ pub unsafe extern "C" fn netring_stats_since(
 }
 
 /// Writes the last failure of a call on this capture, with its words; all zero
-/// where none has failed. A wait that was woken or stopped counts as one.
+/// where none has failed. A wait that was woken or stopped counts as one; calls
+/// on blocks and filters do not.
 ///
 /// Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL. MT-Safe.
 ///

@@ -4,7 +4,7 @@ use crate::config::{CaptureConfig, Profile, flags};
 use crate::error::{Error, Result};
 use crate::ffi::filter::{FILTERS, netring_filter};
 use crate::ffi::guard::guard;
-use crate::ffi::pointers::{CStruct, put_sized, read_sized, writable, writable_sized};
+use crate::ffi::pointers::{CStruct, SHORTEST, put_sized, read_sized, writable, writable_sized};
 use std::ffi::c_int;
 use std::mem::offset_of;
 
@@ -66,7 +66,8 @@ pub struct netring_capture_config {
     /// NETRING_CAPTURE_CONFIG_INIT_WORD, written by the initialiser.
     pub init: u32,
     /// Bytes of a block, 1 to 2^30, rounded up to whole pages. Default 1 MiB.
-    /// The kernel allocates a power of two. A packet larger than a block is cut.
+    /// The kernel allocates each block as a power of two of pages. A packet that
+    /// does not fit a block (less some 200 bytes of headers) is cut.
     pub block_size: u32,
     /// Blocks of the ring, 1 to 65535. Default 64.
     pub block_count: u32,
@@ -97,13 +98,11 @@ pub struct netring_capture_config {
 }
 
 const _: () = assert!(size_of::<netring_capture_config>() == 56);
+const _: () = assert!(offset_of!(netring_capture_config, init) == 4);
 
 // SAFETY: repr(C) without padding; integers, and a token for which every value
 // is checked.
 unsafe impl CStruct for netring_capture_config {}
-
-/// Size and init word: without these nothing can be said of a configuration.
-const LEAST: usize = offset_of!(netring_capture_config, block_size);
 
 impl From<&CaptureConfig> for netring_capture_config {
     fn from(config: &CaptureConfig) -> Self {
@@ -132,9 +131,15 @@ unsafe fn read(config: *const netring_capture_config) -> Result<netring_capture_
     if config.is_null() {
         return Ok(defaults);
     }
-    // SAFETY: readable for these 8 bytes by the caller's promise.
-    let head = unsafe { read_sized(config, "config", LEAST, LEAST, defaults)? };
-    if head.init != NETRING_CAPTURE_CONFIG_INIT_WORD {
+    writable(config.cast_mut(), "config")?;
+    let words: *const u32 = config.cast();
+    // SAFETY: not NULL, aligned; the first field, by the caller's promise.
+    let size = unsafe { words.read() };
+    // SAFETY: a structure has its first two fields.
+    let second = unsafe { words.add(1) };
+    // SAFETY: as above.
+    let init = unsafe { second.read() };
+    if init != NETRING_CAPTURE_CONFIG_INIT_WORD {
         return Err(Error::config(
             "init",
             "config was never initialised: call netring_capture_config_init, or start from \
@@ -142,7 +147,7 @@ unsafe fn read(config: *const netring_capture_config) -> Result<netring_capture_
         ));
     }
     // SAFETY: the caller's promise.
-    unsafe { read_sized(config, "config", head.size as usize, LEAST, defaults) }
+    unsafe { read_sized(config, "config", size as usize, defaults) }
 }
 
 /// The core's configuration for the caller's.
@@ -180,7 +185,7 @@ pub(crate) unsafe fn capture_config(
 /// sizeof(struct netring_capture_config).
 ///
 /// Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
-/// than 8 or more than 4096. MT-Safe.
+/// than 16 (that of a pointer, say) or more than 4096. MT-Safe.
 ///
 /// # Safety
 /// `config` must be writable for `size` bytes.
@@ -190,7 +195,7 @@ pub unsafe extern "C" fn netring_capture_config_init(
     size: usize,
 ) -> c_int {
     guard(|| {
-        writable_sized(config, "config", size, LEAST)?;
+        writable_sized(config, "config", size, SHORTEST)?;
         let mut defaults = netring_capture_config::from(&CaptureConfig::default());
         defaults.size = size as u32;
         // SAFETY: checked, and writable by the caller's promise.

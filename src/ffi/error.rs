@@ -122,7 +122,11 @@ const CODES: [(c_int, &CStr, &CStr); 19] = [
     (NETRING_EBIND, c"NETRING_EBIND", c"socket could not be bound"),
     (NETRING_EMMAP, c"NETRING_EMMAP", c"ring memory refused"),
     (NETRING_ESOCKOPT, c"NETRING_ESOCKOPT", c"socket option refused"),
-    (NETRING_EBADF, c"NETRING_EBADF", c"bad handle: closed, released, foreign, or the parent's"),
+    (
+        NETRING_EBADF,
+        c"NETRING_EBADF",
+        c"bad handle: NULL, closed or released, of another kind, or opened before a fork()",
+    ),
     (NETRING_ESHUTDOWN, c"NETRING_ESHUTDOWN", c"stopped, and everything received is handed out"),
     (NETRING_EWAKEUP, c"NETRING_EWAKEUP", c"the wait was ended by a wakeup"),
     (NETRING_EBUSY, c"NETRING_EBUSY", c"in use"),

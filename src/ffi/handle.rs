@@ -99,7 +99,7 @@ impl Refusal {
             Self::Bad => Error::new(
                 Kind::BadHandle,
                 "handle",
-                "bad handle: closed, released, foreign, or the parent's",
+                "bad handle: NULL, closed or released, of another kind, or opened before a fork()",
             ),
             Self::Poisoned => Error::new(
                 Kind::Panic,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 /// No messages.
 pub const NETRING_LOG_OFF: u32 = 0;
-/// Something failed.
+/// An open failed: the message of its struct netring_error.
 pub const NETRING_LOG_ERROR: u32 = 1;
 /// Something is not as asked for: a shrunk ring, a fallback, a sequence gap.
 pub const NETRING_LOG_WARN: u32 = 2;
-/// What was done.
+/// A capture was opened, with what; closed; its link went down.
 pub const NETRING_LOG_INFO: u32 = 3;
-/// Details.
+/// Stops and flushes as well.
 pub const NETRING_LOG_DEBUG: u32 = 4;
 
 /// Takes one message: its NETRING_LOG_* level and a text without a newline,
@@ -51,7 +51,7 @@ impl Sink for Callback {
 
 /// Sends messages of `level` and graver to `callback`, for the whole process.
 /// Without this the library is silent, except where the environment variable
-/// NETRING_LOG (error, warn, info or debug) asks for messages on stderr; `user`
+/// NETRING_LOG (off, error, warn, info or debug) asks for messages on stderr; `user`
 /// is handed to the callback. `callback` NULL goes back to that. Programs with
 /// raised privileges (set-user-ID, file capabilities) ignore NETRING_LOG.
 ///

@@ -4,8 +4,12 @@ use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
 use std::mem::{MaybeUninit, align_of, size_of};
 
-/// Longest text or structure read through a pointer without a length.
+/// Longest structure taken from or given to C: a larger size is a mistake.
 const LONGEST: usize = 4096;
+
+/// Shortest structure: more than a pointer has, so that `sizeof pointer` is
+/// refused.
+pub(crate) const SHORTEST: usize = 16;
 
 /// Structs that C may fill byte by byte: `repr(C)`, no padding, and every bit
 /// pattern is a value.
@@ -55,6 +59,7 @@ pub(crate) fn writable_sized<T: CStruct>(
     size: usize,
     least: usize,
 ) -> Result<()> {
+    let least = least.max(SHORTEST);
     checked(out, name)?;
     if size < least || size > LONGEST {
         return Err(Error::config(
@@ -89,9 +94,9 @@ pub(crate) unsafe fn read_sized<T: CStruct>(
     pointer: *const T,
     name: &'static str,
     size: usize,
-    least: usize,
     base: T,
 ) -> Result<T> {
+    let least = SHORTEST;
     checked(pointer, name)?;
     if size < least || size > LONGEST {
         return Err(Error::config(
