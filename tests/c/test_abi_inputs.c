@@ -233,6 +233,24 @@ static void test_arguments(void)
     INVALID(netring_log_set(99, NULL, NULL));
 }
 
+/* sizeof of a pointer, and sizeof of a whole array. */
+static void test_mistaken_sizes(void)
+{
+    struct netring_packet *const p = out.packets;
+
+    INVALID(netring_capture_config_init(&out.config, sizeof(void *)));
+    INVALID(netring_capture_info(capture, &out.capture_info, sizeof(void *)));
+    INVALID(netring_capture_stats(capture, &out.stats, sizeof(void *)));
+    INVALID(netring_stats_since(&out.stats, &out.stats, &out.stats, sizeof(void *)));
+    INVALID(netring_block_info(block, &out.block_info, sizeof(void *)));
+    INVALID(netring_block_view(block, &out.view, sizeof(void *)));
+    INVALID(netring_block_read(block, p, sizeof(void *), 1));
+    INVALID(netring_block_read(block, p, 64 * sizeof *p, 64));
+    INVALID(netring_capture_next_packet(capture, 0, p, 64 * sizeof *p));
+    is_int(netring_block_read(block, p, 256, 1), 1, "the largest packet a newer program can have");
+    netring_block_rewind(block);
+}
+
 /* A length that no array can have, and pointers that no struct can have. */
 static void test_odd_arguments(void)
 {
@@ -299,6 +317,7 @@ int main(void)
 
     test_handles();
     test_arguments();
+    test_mistaken_sizes();
     test_odd_arguments();
     test_sizes();
     is_int(call_block_read(block), 3, "after all that the block still reads");

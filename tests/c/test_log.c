@@ -82,6 +82,7 @@ static void test_close_from_callback(void)
 static void test_callback(void)
 {
     struct netring_capture_config config = small_config();
+    struct netring_capture *capture;
 
     log_to_callback(NETRING_LOG_WARN);
     open_shrunk();
@@ -98,12 +99,32 @@ static void test_callback(void)
     open_shrunk();
     is_int(logged.count, 0, "level off: nothing");
 
+    log_to_callback(NETRING_LOG_ERROR);
+    netring_capture_open("nosuch0", &config, &capture, NULL);
+    is_int(logged.count, 1, "an open that fails: one message");
+    is_int(logged.level, NETRING_LOG_ERROR, "an open that fails: an error");
+    is_str_contains(logged.text, "nosuch0: open: interface not found: nosuch0",
+                    "an open that fails: the words");
+
+    log_to_callback(NETRING_LOG_INFO);
+    capture = capture_open("vb", &config);
+    is_str_contains(logged.text, "vb: capture opened: 16 blocks of 65536 bytes", "info: open");
+    netring_capture_flush(capture);
+    is_int(logged.count, 1, "info: no details");
+    capture_close(capture);
+    is_str_contains(logged.text, "vb: capture closed", "info: close");
+
     log_to_callback(NETRING_LOG_DEBUG);
-    logged.capture = capture_open("vb", &config);
+    logged.capture = capture = capture_open("vb", &config);
+    netring_capture_flush(capture);
+    is_str_contains(logged.text, "vb: flushed", "debug: flush");
+    netring_capture_stop(capture);
+    netring_capture_next_block(capture, 0, &(struct netring_block *){NULL});
+    is_str_contains(logged.text, "vb: intake ended", "debug: stop");
     open_shrunk();
-    ok(logged.count >= 1, "the callback may call the library");
-    capture_close(logged.capture);
+    is_str_contains(logged.text, SHRUNK, "debug: warnings too, and the callback calls the library");
     logged.capture = NULL;
+    capture_close(capture);
 
     errno = 0;
     is_int(netring_log_set(NETRING_LOG_DEBUG + 1, keep_message, NULL), NETRING_EINVAL,
@@ -209,7 +230,11 @@ static void test_environment(void)
 {
     is_str(stderr_of(NULL, "shrink"), "", "silent by default");
     is_str(stderr_of("", "shrink"), "", "NETRING_LOG empty: silent");
-    is_str(stderr_of("nonsense", "shrink"), "", "NETRING_LOG=nonsense: silent");
+    is_str(stderr_of("off", "shrink"), "", "NETRING_LOG=off: silent");
+    is_str(stderr_of("nonsense", "shrink"),
+           "netring: WARNING: NETRING_LOG=nonsense: not one of off, error, warn, info, debug\n"
+           "netring: WARNING: " SHRUNK "\n",
+           "NETRING_LOG=nonsense: told, and warnings");
     is_str(stderr_of("error", "shrink"), "", "NETRING_LOG=error: no warnings");
     is_str(stderr_of("warn", "shrink"), "netring: WARNING: " SHRUNK "\n", "NETRING_LOG=warn");
     is_str_contains(stderr_of("info", "shrink"), SHRUNK, "NETRING_LOG=info");
