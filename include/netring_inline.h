@@ -133,7 +133,8 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
     /* Records are counted: the next-offset of the last one means nothing. */
     while (left != 0) {
         uint8_t *const current = record;
-        uint32_t step;
+        uintptr_t data;
+        uint32_t caplen, step;
 
         if (NETRING_INLINE_ADDRESS(current) > end - NETRING_RECORD_SIZE)
             return 0;
@@ -147,11 +148,14 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
         /* Only a filled record says where its packet is: others may hold old bytes. */
         if ((netring_record_u32(current, NETRING_RECORD_STATUS) & NETRING_RECORD_STATUS_USER) == 0)
             continue;
-        if (NETRING_INLINE_ADDRESS(current) + netring_record_u16(current, NETRING_RECORD_MAC) +
-                netring_record_u32(current, NETRING_RECORD_CAPLEN) >
-            end)
+        /* Read once: what was checked is what netring_cursor_data and _caplen give. */
+        data = NETRING_INLINE_ADDRESS(current) + netring_record_u16(current, NETRING_RECORD_MAC);
+        caplen = netring_record_u32(current, NETRING_RECORD_CAPLEN);
+        if (data + caplen > end)
             return 0;
         cursor->record = current;
+        cursor->data = NETRING_INLINE_POINTER(data);
+        cursor->caplen = caplen;
         cursor->next = record;
         cursor->left = left;
         return 1;
@@ -171,13 +175,13 @@ static inline int netring_cursor_damaged(const struct netring_cursor *cursor)
  * block's release. */
 static inline uint8_t *netring_cursor_data(const struct netring_cursor *cursor)
 {
-    return cursor->record + netring_record_u16(cursor->record, NETRING_RECORD_MAC);
+    return cursor->data;
 }
 
 /* Bytes captured: what may be read at netring_cursor_data. */
 static inline uint32_t netring_cursor_caplen(const struct netring_cursor *cursor)
 {
-    return netring_record_u32(cursor->record, NETRING_RECORD_CAPLEN);
+    return cursor->caplen;
 }
 
 /* Bytes the packet had; more than caplen where a snap length or a filter cut it. A VLAN tag that
@@ -279,8 +283,7 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
                       NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET);
 
     status |= NETRING_PACKET_NET_OFFSET | NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION;
-    if (netring_record_u32(record, NETRING_RECORD_CAPLEN) <
-        netring_record_u32(record, NETRING_RECORD_LEN))
+    if (cursor->caplen < netring_record_u32(record, NETRING_RECORD_LEN))
         status |= NETRING_PACKET_TRUNCATED;
     if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
         status |= NETRING_PACKET_RXHASH;
@@ -295,7 +298,7 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
     const uint32_t kernel = netring_record_u32(record, NETRING_RECORD_STATUS);
     const uint16_t mac = netring_record_u16(record, NETRING_RECORD_MAC);
 
-    out->data = cursor->record + mac;
+    out->data = cursor->data;
     out->caplen = netring_cursor_caplen(cursor);
     out->len = netring_cursor_len(cursor);
     out->time_ns = netring_cursor_time_ns(cursor);

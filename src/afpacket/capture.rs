@@ -167,11 +167,12 @@ impl Capture {
         let deadline = Deadline::after(timeout_ms);
         let mut sure = false;
         loop {
+            // Also where a block is always ready: that is when counters run.
+            self.kernel.lock().read_if_due(&self.socket);
             let block = self.with_reader(|reader| self.try_next(reader, sure))?;
             if block.is_some() {
                 return Ok(block);
             }
-            self.kernel.lock().read_if_due(&self.socket);
             let watched = self.info.ifindex == 0 || self.waiter.watches_removal();
             let left = deadline.left_ms(if watched { LONGEST_WAIT_MS } else { UNWATCHED_WAIT_MS });
             if left == 0 && sure {
@@ -409,7 +410,10 @@ impl Capture {
 
     /// Forgets a pending wakeup.
     pub fn clear_wakeup(&self) {
-        self.waiter.take_wakeup(true);
+        self.with_reader(|reader| {
+            self.waiter.take_wakeup(true);
+            self.rearm(reader);
+        });
     }
 
     /// Ends every wait once what was received is handed out. Async-signal-safe.
@@ -483,7 +487,8 @@ impl Capture {
         log::info!("{}: capture closed", self.info.interface);
         if let Err(errno) = self.ring.close() {
             // The mapping lingers and keeps the socket: at least nothing enters it.
-            self.with_reader(|reader| self.quiesce(reader));
+            // The socket only: the last release may unmap the ring at any moment.
+            let _ = self.socket.bind(ETH_P_UNUSED, self.info.ifindex as i32);
             log::warning!(
                 "close: held blocks could not be copied ({errno}); the socket's memory stays until \
                  they are released"

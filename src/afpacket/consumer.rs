@@ -149,7 +149,7 @@ impl Consumer {
     fn open_part(&self) -> Option<(Position, u64)> {
         let (sequence, count) = self.complete?;
         let header = self.ring.block(self.index(self.taken)).header();
-        if self.retired != self.taken || header.sequence != sequence {
+        if self.retired != self.taken || sequence != self.expected || header.sequence != sequence {
             return None;
         }
         let part = self.part.filter(|part| part.sequence == sequence);

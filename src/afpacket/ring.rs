@@ -9,7 +9,7 @@ use crate::sys::mmap::{self, Mapping};
 use crate::sys::packet::status;
 use parking_lot::RwLock;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// All of the ring block has been handed out.
 const TAKEN: u32 = 1 << 31;
@@ -92,12 +92,17 @@ impl Ring {
     /// Whether the kernel has retired the block and it was not handed out yet.
     pub fn is_ready(&self, index: u32) -> bool {
         let block = self.block(index);
+        // The sequence first, the status last: a new number with USER seen after
+        // it can only be the new lap's USER. The other way round the block may be
+        // given back and opened again between the two looks.
+        let sequence = block.header().sequence;
+        fence(Ordering::Acquire);
         if block.status() & status::USER == 0 {
             return false;
         }
         let holding = &self.holdings[index as usize];
         holding.state.load(Ordering::Acquire) & TAKEN == 0
-            && holding.sequence.load(Ordering::Relaxed) != block.header().sequence
+            && holding.sequence.load(Ordering::Relaxed) != sequence
     }
 
     /// Notes that a block is handed out: all of what is left of it, or only the

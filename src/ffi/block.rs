@@ -104,21 +104,27 @@ pub struct netring_cursor {
     pub next: *mut u8,
     /// The current record; NULL before the first.
     pub record: *mut u8,
+    /// The current packet, checked to lie in the block.
+    pub data: *mut u8,
     /// One past the last byte of the block.
     pub end: *mut u8,
+    /// First byte of the block.
+    pub base: *mut u8,
+    /// Bytes at `data`, checked.
+    pub caplen: u32,
     /// Records left, the next one included.
     pub left: u32,
     /// Link type of every packet; NETRING_LINKTYPE_UNKNOWN: each record says.
     pub link_type: u16,
     /// 0.
     pub reserved: u16,
-    /// First byte of the block.
-    pub base: *mut u8,
+    /// 0.
+    pub reserved2: u32,
 }
 
 const _: () = assert!(size_of::<netring_block_info>() == 40);
 const _: () = assert!(size_of::<netring_block_view>() == 40);
-const _: () = assert!(size_of::<netring_cursor>() == 48);
+const _: () = assert!(size_of::<netring_cursor>() == 64);
 
 // SAFETY: repr(C) without padding, integers only.
 unsafe impl CStruct for netring_block_info {}
@@ -286,7 +292,7 @@ pub unsafe extern "C" fn netring_block_retain(block: *mut netring_block, count: 
 pub unsafe extern "C" fn netring_block_release(block: *mut netring_block) -> c_int {
     guard(|| {
         if !block.is_null() {
-            let last = BLOCKS.pin(block)?.release().ok_or_else(released)?;
+            let last = BLOCKS.pin_to_close(block)?.release().ok_or_else(released)?;
             if last {
                 if let Some(block) = BLOCKS.close(block)?.finish() {
                     block.give_back();
@@ -398,11 +404,14 @@ pub unsafe extern "C" fn netring_block_cursor(
             layout: NETRING_LAYOUT_TPACKET3,
             next: if inside { base.wrapping_add(start.offset as usize) } else { end },
             record: std::ptr::null_mut(),
+            data: std::ptr::null_mut(),
             end,
+            base,
+            caplen: 0,
             left: start.left,
             link_type: block.link_type().unwrap_or(NETRING_LINKTYPE_UNKNOWN),
             reserved: 0,
-            base,
+            reserved2: 0,
         };
         // SAFETY: checked, and the caller's promise.
         unsafe { put_sized(out, size, &value) };

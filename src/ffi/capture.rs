@@ -367,7 +367,8 @@ pub unsafe extern "C" fn netring_capture_next_block(
 ///
 /// `size` is sizeof(struct netring_packet) of the caller's header.
 ///
-/// Errors: as netring_capture_next_block; NETRING_EINVAL, `out` is NULL or
+/// Errors: as netring_capture_next_block; NETRING_EIO also where a block's memory
+/// was overwritten, the rest of which is given up; NETRING_EINVAL, `out` is NULL or
 /// misaligned, or `size` is less than 64, more than 256 or not a multiple of 8;
 /// NETRING_EBUSY, another thread is in this call or in netring_capture_dispatch.
 /// One thread at a time.
@@ -385,21 +386,26 @@ pub unsafe extern "C" fn netring_capture_next_packet(
         check_packets(out, "out", size)?;
         let shared = capture.current();
         let mut current = shared.enter()?;
-        if let Some(block) = current.get() {
-            // SAFETY: one element, writable by the caller's promise.
-            if unsafe { read_packets(block, out, size, 1)? } == 1 {
-                return Ok(1);
-            }
-        }
-        let deadline = Deadline::after(timeout_ms);
+        let mut deadline = None;
         loop {
+            if let Some(block) = current.get() {
+                // SAFETY: one element, writable by the caller's promise.
+                match unsafe { read_packets(block, out, size, 1) } {
+                    Ok(1) => return Ok(1),
+                    Ok(_) => {}
+                    Err(error) => {
+                        // Given up: the caller has no handle to release it.
+                        current.replace(None);
+                        return Err(error);
+                    }
+                }
+            }
             current.replace(None);
-            let Some(block) = capture.next_block(deadline.left_ms(-1))? else { return Ok(0) };
-            current.replace(Some(block));
-            let Some(block) = current.get() else { return Ok(0) };
-            // SAFETY: as above.
-            if unsafe { read_packets(block, out, size, 1)? } == 1 {
-                return Ok(1);
+            // Only now: most calls never look at the clock.
+            let deadline = deadline.get_or_insert_with(|| Deadline::after(timeout_ms));
+            match capture.next_block(deadline.left_ms(-1))? {
+                Some(block) => current.replace(Some(block)),
+                None => return Ok(0),
             }
         }
     })
@@ -437,7 +443,7 @@ const BATCH: usize = 64;
 ///
 /// This is the slower way: a call through a pointer for every batch.
 ///
-/// Errors: as netring_capture_next_block, where no packet was handed out before;
+/// Errors: as netring_capture_next_packet, where no packet was handed out before;
 /// else the next call reports them. NETRING_EINVAL, `callback` is NULL.
 /// NETRING_EBUSY, another thread is in this call or in
 /// netring_capture_next_packet, or it is called from its own callback.
@@ -477,8 +483,20 @@ pub unsafe extern "C" fn netring_capture_dispatch(
                 Ok(Some(count)) => count,
                 Ok(None) => break Ok(done),
                 // Reported by the next call, which meets it again.
-                Err(_) if done > 0 => break Ok(done),
-                Err(error) => break Err(error),
+                Err(error) if done > 0 => {
+                    // A wakeup is gone once it was taken: it is put back.
+                    if error.kind == Kind::Wakeup {
+                        if let Ok(capture) = CAPTURES.pin(capture) {
+                            capture.wakeup();
+                        }
+                    }
+                    break Ok(done);
+                }
+                Err(error) => {
+                    // A damaged block is given up, or it would be met for ever.
+                    current.replace(None);
+                    break Err(error);
+                }
             };
             done += count;
             let first = packets.as_ptr().cast::<netring_packet>();
@@ -488,10 +506,14 @@ pub unsafe extern "C" fn netring_capture_dispatch(
                 break Ok(done);
             }
         };
-        if CAPTURES.pin(capture).is_err() {
+        // Pinned until the lock is given back: a close then waits, and releases the block itself.
+        let pinned = CAPTURES.pin(capture);
+        if pinned.is_err() {
             // Closed by the callback, or by another thread meanwhile.
             current.replace(None);
         }
+        drop(current);
+        drop(pinned);
         result.map(|done| done as c_int)
     };
     guard_with(call, |error| {
@@ -542,8 +564,9 @@ fn take_batch(
 /// other than 0. Right for level- and edge-triggered loops that take one block
 /// a turn, with any number of blocks held. The rest of a block that
 /// netring_capture_next_packet or netring_capture_dispatch has begun does not make
-/// it readable: call those with a timeout of 0 until they return 0. Returns the
-/// descriptor, 0 or more.
+/// it readable: call those with a timeout of 0 until they return 0. When the link
+/// goes down it may be readable once with nothing there. Returns the descriptor,
+/// 0 or more.
 ///
 /// Errors: NETRING_EBADF, not a capture. MT-Safe.
 /// Ownership: the capture's; do not close it, read from it, or use it after

@@ -261,6 +261,22 @@ impl<T: Send + Sync> Table<T> {
         Ok(pinned)
     }
 
+    /// Resolves a handle that is about to be closed: a poisoned one too.
+    pub(crate) fn pin_to_close<H>(&'static self, handle: *const H) -> Result<Pinned<T>> {
+        match self.pin_quietly(handle) {
+            Err(Refusal::Poisoned) => {
+                let (slot, _, generation) = self.find(handle).ok_or_else(bad_handle)?;
+                let word = slot.word.fetch_add(1, Ordering::Acquire);
+                let pinned = Pinned { slot };
+                if word & (GENERATION | OPEN) != generation | OPEN {
+                    return Err(bad_handle());
+                }
+                Ok(pinned)
+            }
+            resolved => resolved.map_err(Refusal::into_error),
+        }
+    }
+
     /// Resolves a handle for one call.
     #[inline]
     pub(crate) fn pin<H>(&'static self, handle: *const H) -> Result<Pinned<T>> {
@@ -329,6 +345,8 @@ impl<T: Send + Sync> Closing<T> {
             }
             naps = naps.saturating_add(1);
         }
+        // A call that panicked after the close has poisoned the slot, not its next user.
+        self.slot.word.fetch_and(!POISONED, Ordering::Relaxed);
         // SAFETY: closed and unpinned: nobody else reads or writes it.
         let value = unsafe { (*self.slot.value.get()).take() };
         self.table.put_free(self.index, self.slot);
@@ -424,6 +442,14 @@ mod tests {
         let token: *mut Thing = table.insert(Arc::new(1)).unwrap();
         table.pin(token).unwrap().poison();
         assert_eq!(table.pin(token).err().map(|error| error.kind), Some(Kind::Panic));
-        table.close(token).unwrap().finish().unwrap();
+        let last = table.pin_to_close(token).unwrap();
+        let closing = table.close(token).unwrap();
+        // A call that was in progress panics after the close.
+        last.poison();
+        drop(last);
+        closing.finish().unwrap();
+        assert!(table.pin_to_close(token).is_err());
+        let next: *mut Thing = table.insert(Arc::new(2)).unwrap();
+        assert_eq!(*table.pin(next).unwrap(), 2);
     }
 }
