@@ -194,6 +194,7 @@ in_bash rust 600 rust
 suite manpages 60 tests/docs/man.sh
 suite errors 60 tests/docs/errors.sh
 suite snippets 60 tests/docs/snippets.sh
+suite links 60 tests/docs/links.sh
 
 # ---- the header and the ABI -------------------------------------------------
 suite header-drift 600 tests/abi/drift.sh
