@@ -18,7 +18,8 @@ FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 # $(call lib,variant,source): what to link with.
 hooked = $(shell grep -l NETRING_TEST_HOOKS $(1) 2>/dev/null)
 libdir = $(abspath $(if $(call hooked,$(1)),build/hooks,build/lib))
-lib_so = -L$(call libdir,$(1)) -lnetring -Wl,-rpath,$(call libdir,$(1))
+# -ldl: glibc before 2.34 has dlopen there.
+lib_so = -L$(call libdir,$(1)) -lnetring -ldl -Wl,-rpath,$(call libdir,$(1))
 lib_a = $(call libdir,$(1))/libnetring.a $(NATIVE_LIBS)
 lib_asan = $(lib_a)
 

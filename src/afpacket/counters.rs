@@ -31,7 +31,7 @@ pub struct Stats {
     pub blocks_ready: u64,
     /// The most that were ready when one was taken.
     pub blocks_ready_max: u64,
-    /// Gauge: blocks user space holds.
+    /// Gauge: blocks of the ring that user space holds, whole or in parts.
     pub blocks_held: u64,
     /// Gauge: how long the oldest of them is held.
     pub oldest_held_ns: u64,

@@ -119,7 +119,8 @@ pub struct netring_stats {
     pub blocks_ready: u64,
     /// The most blocks that were ready at any one time.
     pub blocks_ready_max: u64,
-    /// Gauge: blocks handed out and not released.
+    /// Gauge: blocks of the ring that were handed out, whole or in parts, and not
+    /// released.
     pub blocks_held: u64,
     /// Gauge: how long the oldest of them has been held, nanoseconds.
     pub oldest_held_ns: u64,

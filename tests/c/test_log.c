@@ -255,6 +255,50 @@ static int as_child(const char *what)
     return 0;
 }
 
+/* ---- sequence gaps ---- */
+
+/* Drops cause none on any kernel; memory that was overwritten does. The kernel has numbered the
+ * block it is filling, right behind the one that is held: a program that scribbles there. */
+static void test_sequence_gap(void)
+{
+    enum { SEQUENCE = 24, EXPECTED = 2, GOT = 7 };
+    struct netring_capture_config config = page_config(8);
+    struct netring_capture *capture;
+    struct netring_block *block = NULL, *next = NULL;
+    struct netring_block_view view;
+    struct netring_block_info info;
+    uint64_t sequence;
+    int sender = net_sender("va");
+    uint32_t count = frames_per_page(1000);
+
+    capture = capture_open("vb", &config);
+    /* One more than a block takes opens the next. */
+    send_frames(sender, 0, count + 1, 1000);
+    if (netring_capture_next_block(capture, 3000, &block) != 1 ||
+        netring_block_view(block, &view, sizeof view) != 0)
+        tap_bail("no first block");
+    memcpy(&sequence, view.base + view.length + SEQUENCE, sizeof sequence);
+    is_int(sequence, EXPECTED, "the kernel has numbered the open block");
+    sequence = GOT;
+    memcpy(view.base + view.length + SEQUENCE, &sequence, sizeof sequence);
+    log_to_callback(NETRING_LOG_WARN);
+    send_frames(sender, count + 1, count, 1000);
+    is_int(netring_capture_next_block(capture, 3000, &next), 1, "the block behind the gap");
+    netring_block_info(next, &info, sizeof info);
+    is_int(info.sequence, GOT, "has the number that was written");
+    is_int(info.count, count, "and its packets");
+    is_int(capture_stats(capture).sequence_gaps, 1, "the gap is counted");
+    is_int(logged.count, 1, "and logged once");
+    is_int(logged.level, NETRING_LOG_WARN, "as a warning");
+    is_str_contains(logged.text, "block sequence gap: expected 2, got 7 (dropped 5 blocks)",
+                    "in the documented words");
+    netring_log_set(NETRING_LOG_OFF, NULL, NULL);
+    netring_block_release(block);
+    netring_block_release(next);
+    capture_close(capture);
+    close(sender);
+}
+
 int main(int argc, char **argv)
 {
     tap_begin(30);
@@ -270,5 +314,6 @@ int main(int argc, char **argv)
     child_run("MAP_LOCKED over the limit", locked_over_the_limit, NULL);
     child_run("MAP_LOCKED refused", locked_refused, NULL);
     test_environment();
+    test_sequence_gap();
     return tap_end();
 }

@@ -625,7 +625,10 @@ struct netring_stats {
     uint64_t blocks_ready;
     /** The most blocks that were ready at any one time. */
     uint64_t blocks_ready_max;
-    /** Gauge: blocks handed out and not released. */
+    /**
+     * Gauge: blocks of the ring that were handed out, whole or in parts, and not
+     * released.
+     */
     uint64_t blocks_held;
     /** Gauge: how long the oldest of them has been held, nanoseconds. */
     uint64_t oldest_held_ns;
