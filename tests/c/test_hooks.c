@@ -12,6 +12,7 @@ int main(void)
 #else
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
 #include <netring_inline.h>
 #include <stdlib.h>
@@ -273,6 +274,60 @@ static void test_panic(void)
     close(sender);
 }
 
+static void *panics(void *user)
+{
+    return (void *)(intptr_t)netring_test_panic(user);
+}
+
+static void *closes(void *user)
+{
+    return (void *)(intptr_t)netring_capture_close(user);
+}
+
+/* A call that panics while its capture is being closed spoils that capture, not the next one, which
+ * gets its place. The panic's message goes into a full pipe: it waits until the close has begun. */
+static void test_panic_during_close(void)
+{
+    struct netring_capture_config config = page_config(2);
+    struct netring_capture *capture = capture_open("vb", &config), *next;
+    struct netring_capture_info info;
+    int64_t end = now_ms() + tap_patience(2000);
+    int ends[2], standard_error = dup(STDERR_FILENO);
+    pthread_t panic, close_call;
+    void *panicked, *closed;
+    char bytes[4096];
+
+    memset(bytes, '.', sizeof bytes);
+    if (standard_error < 0 || pipe(ends) != 0)
+        tap_bail("pipe: %s", strerror(errno));
+    for (int i = 0; i < 2; i++)
+        fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    while (write(ends[1], bytes, sizeof bytes) > 0)
+        ;
+    fcntl(ends[1], F_SETFL, 0);
+    dup2(ends[1], STDERR_FILENO);
+    pthread_create(&panic, NULL, panics, capture);
+    sleep_ms(tap_patience(50));
+    pthread_create(&close_call, NULL, closes, capture);
+    while (netring_capture_info(capture, &info, sizeof info) != NETRING_EBADF && now_ms() < end)
+        sleep_ms(1);
+    while (read(ends[0], bytes, sizeof bytes) > 0)
+        ;
+    pthread_join(panic, &panicked);
+    pthread_join(close_call, &closed);
+    dup2(standard_error, STDERR_FILENO);
+    close(standard_error);
+    close(ends[0]);
+    close(ends[1]);
+    ok(now_ms() < end, "a panic during the close: the close had begun");
+    is_int((intptr_t)panicked, NETRING_EPANIC, "a panic during the close: caught");
+    is_int((intptr_t)closed, 0, "a panic during the close: closed");
+    next = capture_open("vb", &config);
+    is_int(netring_capture_info(next, &info, sizeof info), 0,
+           "a panic during the close: the next capture is sound");
+    capture_close(next);
+}
+
 int main(void)
 {
     tap_begin(30);
@@ -282,6 +337,7 @@ int main(void)
         test_lie(&lies[i]);
     test_memory();
     test_panic();
+    test_panic_during_close();
     return tap_end();
 }
 
