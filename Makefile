@@ -130,7 +130,7 @@ run: $(BUILD)/examples/capture
 # ---- tests -----------------------------------------------------------------
 
 check:
-	@tests/run.sh $(SUITES)
+	@set -f; tests/run.sh $(SUITES)  # c-* is for run.sh, not for c-examples
 
 bench: lib hooks
 	@benches/run.sh
