@@ -355,17 +355,18 @@ impl Geometry {
         let block = u64::from(asked.block_size).next_power_of_two();
         let room = bound.bytes.checked_div(block).unwrap_or(0);
         let count = u32::try_from(room).unwrap_or(u32::MAX).min(asked.block_count);
-        if config.has(flags::EXACT) || count < asked.quarter().block_count {
+        if config.has(flags::EXACT) || count < least_block_count(config) {
             return Err(asked.refused(bound, config.has(flags::EXACT)));
         }
         Ok(Self { block_count: count, shrunk_by: Some(bound.bound), ..asked })
     }
 
-    /// A quarter of the blocks, at least one: the one more try after a real
-    /// ENOMEM.
-    pub fn quarter(&self) -> Self {
-        let block_count = self.block_count.div_ceil(4).max(1);
-        Self { block_count, shrunk_by: Some(Bound::NoMemory), ..*self }
+    /// The one more try after a real ENOMEM: a quarter of what was asked for.
+    /// `None` where there is nothing smaller to try, or it is forbidden.
+    pub fn after_enomem(&self, config: &CaptureConfig) -> Option<Self> {
+        let block_count = least_block_count(config);
+        let smaller = block_count < self.block_count && !config.has(flags::EXACT);
+        smaller.then_some(Self { block_count, shrunk_by: Some(Bound::NoMemory), ..*self })
     }
 
     fn refused(&self, bound: MemoryBound, exact: bool) -> Error {
@@ -391,6 +392,11 @@ impl Geometry {
         )
         .with_os(libc::ENOMEM)
     }
+}
+
+/// No ring gets smaller than a quarter of what was asked for.
+fn least_block_count(config: &CaptureConfig) -> u32 {
+    config.block_count.div_ceil(4).max(1)
 }
 
 #[cfg(test)]
@@ -459,6 +465,23 @@ mod tests {
         assert_eq!(error.option, "memory_limit");
         let exact = CaptureConfig { flags: flags::EXACT, ..config };
         assert!(Geometry::fitting(&exact, bound(32 << 20)).is_err());
+    }
+
+    #[test]
+    fn enomem_never_goes_below_a_quarter_of_what_was_asked_for() {
+        let config = CaptureConfig::default();
+        let retry = |bytes: u64, config: &CaptureConfig| {
+            let geometry = Geometry::fitting(config, bound(bytes)).unwrap();
+            geometry.after_enomem(config).map(|smaller| smaller.block_count)
+        };
+        assert_eq!(retry(64 << 20, &config), Some(16));
+        // The bound has shrunk it already: still a quarter of the 64 asked for.
+        assert_eq!(retry(32 << 20, &config), Some(16));
+        assert_eq!(retry(16 << 20, &config), None);
+        let one = CaptureConfig { block_count: 1, ..config.clone() };
+        assert_eq!(retry(64 << 20, &one), None);
+        let exact = CaptureConfig { flags: flags::EXACT, ..config };
+        assert_eq!(retry(64 << 20, &exact), None);
     }
 
     #[test]

@@ -50,10 +50,9 @@ impl Capture {
                     if config.filter.is_some() { "filtered" } else { "no filter" },
                 );
             }
-            Err(error) => log::write(
-                Level::Error,
-                format_args!("{}: open: {error}", String::from_utf8_lossy(interface)),
-            ),
+            Err(error) => {
+                log::write(Level::Error, format_args!("{}: open: {error}", shown(interface)))
+            }
         }
         opened
     }
@@ -75,18 +74,20 @@ impl Capture {
         }
         let kernel_version = process::kernel_version();
         let timer_ms = timer_ms(config.block_timeout, kernel_version);
-        let exact = config.has(flags::EXACT);
         let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
         let geometry = match request_ring(&socket, &geometry, timer_ms, config) {
-            Err(Errno(libc::ENOMEM)) if !exact && geometry.quarter() != geometry => {
-                let quarter = geometry.quarter();
-                shrunk_by.push(Bound::NoMemory);
-                request_ring(&socket, &quarter, timer_ms, config)
-                    .map_err(|errno| no_ring(errno, &quarter))?;
-                quarter
-            }
-            Err(errno) => return Err(no_ring(errno, &geometry)),
             Ok(()) => geometry,
+            Err(errno) => {
+                let smaller = match errno.0 {
+                    libc::ENOMEM => geometry.after_enomem(config),
+                    _ => None,
+                };
+                let smaller = smaller.ok_or_else(|| no_ring(errno, &geometry))?;
+                shrunk_by.push(Bound::NoMemory);
+                request_ring(&socket, &smaller, timer_ms, config)
+                    .map_err(|errno| no_ring(errno, &smaller))?;
+                smaller
+            }
         };
         for bound in &shrunk_by {
             log::warning!(
@@ -178,10 +179,14 @@ impl Capture {
 
 const TPACKET_V3: i32 = libc::tpacket_versions::TPACKET_V3 as i32;
 
+/// A name as messages show it; whatever the caller passed, not endlessly.
+fn shown(interface: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(&interface[..interface.len().min(64)])
+}
+
 fn interface_name(interface: &[u8]) -> Result<CString> {
     let refused = |why: &str| {
-        let name = String::from_utf8_lossy(&interface[..interface.len().min(64)]);
-        Error::config("interface", format!("interface name {name:?} {why}"))
+        Error::config("interface", format!("interface name {:?} {why}", shown(interface)))
     };
     if interface.is_empty() {
         return Err(refused("is empty: name an interface, or \"any\""));

@@ -238,43 +238,37 @@ impl<T: Send + Sync> Table<T> {
         Some((slot, index, token & GENERATION))
     }
 
+    /// Pins an open handle of this process, and tells whether it is poisoned.
+    #[inline]
+    fn pin_open<H>(&'static self, handle: *const H) -> Option<(Pinned<T>, bool)> {
+        let (slot, _, generation) = self.find(handle)?;
+        let matches = |word: u64| word & (GENERATION | OPEN) == generation | OPEN;
+        // The plain look keeps stale tokens from disturbing the slot's new user.
+        if !matches(slot.word.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let word = slot.word.fetch_add(1, Ordering::Acquire);
+        let pinned = Pinned { slot };
+        let ours = slot.process.load(Ordering::Relaxed) == process::generation();
+        (matches(word) && ours).then_some((pinned, word & POISONED != 0))
+    }
+
     /// Resolves a handle for one call. Allocates nothing: signal handlers too.
     #[inline]
     pub(crate) fn pin_quietly<H>(
         &'static self,
         handle: *const H,
     ) -> std::result::Result<Pinned<T>, Refusal> {
-        let (slot, _, generation) = self.find(handle).ok_or(Refusal::Bad)?;
-        let matches = |word: u64| word & (GENERATION | OPEN) == generation | OPEN;
-        // The plain look keeps stale tokens from disturbing the slot's new user.
-        if !matches(slot.word.load(Ordering::Relaxed)) {
-            return Err(Refusal::Bad);
+        match self.pin_open(handle) {
+            Some((pinned, false)) => Ok(pinned),
+            Some((_, true)) => Err(Refusal::Poisoned),
+            None => Err(Refusal::Bad),
         }
-        let word = slot.word.fetch_add(1, Ordering::Acquire);
-        let pinned = Pinned { slot };
-        if !matches(word) || slot.process.load(Ordering::Relaxed) != process::generation() {
-            return Err(Refusal::Bad);
-        }
-        if word & POISONED != 0 {
-            return Err(Refusal::Poisoned);
-        }
-        Ok(pinned)
     }
 
     /// Resolves a handle that is about to be closed: a poisoned one too.
     pub(crate) fn pin_to_close<H>(&'static self, handle: *const H) -> Result<Pinned<T>> {
-        match self.pin_quietly(handle) {
-            Err(Refusal::Poisoned) => {
-                let (slot, _, generation) = self.find(handle).ok_or_else(bad_handle)?;
-                let word = slot.word.fetch_add(1, Ordering::Acquire);
-                let pinned = Pinned { slot };
-                if word & (GENERATION | OPEN) != generation | OPEN {
-                    return Err(bad_handle());
-                }
-                Ok(pinned)
-            }
-            resolved => resolved.map_err(Refusal::into_error),
-        }
+        self.pin_open(handle).map(|(pinned, _)| pinned).ok_or_else(bad_handle)
     }
 
     /// Resolves a handle for one call.
