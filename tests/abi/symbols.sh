@@ -1,6 +1,7 @@
 #!/bin/bash
-# Four lists are one: the functions of the header, the map, what the library exports (each with its
-# version), and tests/abi/exports.txt.
+# Five lists are one: the functions of the header, the map, what the library exports (each with its
+# version), tests/abi/exports.txt, and tests/c/calls.c (what the C suite tries with stale and forked
+# handles: a new function has its line there).
 #   symbols.sh             compare
 #   symbols.sh --map       write the functions of the header that no earlier release had into the last
 #                          node of netring.map (before its release only)
@@ -18,6 +19,7 @@ rc=0
 # by ")", a function's by "(".
 functions() { ${CC:-cc} -E -P "$1" | grep -o 'netring_[a-z0-9_]*(' | tr -d '(' | sort -u; }
 mapped() { sed -e 's/\/\*.*\*\///' "$1" | grep -o '^ *netring_[a-z0-9_]*;' | tr -d ' ;' | sort; }
+called() { sed -n 's/^ *CALL(\([a-z0-9_]*\)[,)].*/netring_\1/p' tests/c/calls.c | sort; }
 exports() { nm -D --defined-only --with-symbol-versions "$1" | awk '$2 != "A" { print $3 }' | sort; }
 
 if [ "${1-}" = --map ]; then
@@ -55,6 +57,8 @@ grep -v '^#' $list | sort >"$work/list"
 same "header == map" "$work/header" "$work/map"
 same "map == exports" "$work/map" "$work/names"
 same "exports == tests/abi/exports.txt, versions included" "$work/exports" "$work/list"
+called >"$work/calls"
+same "exports == the calls of tests/c/calls.c" "$work/names" "$work/calls"
 if grep -v '@@NETRING_[0-9][0-9.]*$' "$work/exports"; then
     echo "not ok - every export has a version"
     rc=1
@@ -66,7 +70,8 @@ if [ "$soname" = libnetring.so.0 ]; then echo "ok - soname"; else echo "not ok -
 
 # Each comparison notices one name too many.
 echo netring_extra >>"$work/map"
-if diff -q "$work/header" "$work/map" >/dev/null || diff -q "$work/map" "$work/names" >/dev/null; then
+if diff -q "$work/header" "$work/map" >/dev/null || diff -q "$work/map" "$work/names" >/dev/null ||
+    diff -q "$work/map" "$work/calls" >/dev/null; then
     echo "not ok - self-test: an extra name is noticed"
     rc=1
 else

@@ -1,6 +1,6 @@
 /* Misuse of every function gets its documented error and errno, never undefined behaviour: handles
  * that are none, of another kind, stale or random; NULL for each pointer; sizes that are wrong. */
-#include "support.h"
+#include "calls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,145 +22,68 @@ static union {
     struct netring_cursor cursor;
     uint8_t bytes[1024];
 } out;
-static struct netring_block *out_block;
 static struct netring_filter *out_filter;
 static struct netring_capture *out_capture;
 static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 
-static int ignore(void *user, const struct netring_packet *packets, size_t count, size_t size)
-{
-    (void)user, (void)packets, (void)count, (void)size;
-    return 0;
-}
-
 /* ---- handles ---- */
 
-enum kind { CAPTURE, BLOCK, FILTER, KINDS };
-
-/* Every call that takes a handle, with everything else right. */
-#define CALL(name, ...)                                                                            \
-    static int call_##name(void *handle)                                                           \
-    {                                                                                              \
-        return netring_##name(handle __VA_ARGS__);                                                 \
-    }
-CALL(capture_close, )
-CALL(capture_next_block, , 0, &out_block)
-CALL(capture_next_packet, , 0, out.packets, sizeof out.packets[0])
-CALL(capture_dispatch, , 0, 1, ignore, NULL)
-CALL(capture_fd, )
-CALL(capture_wakeup, )
-CALL(capture_wakeup_clear, )
-CALL(capture_stop, )
-CALL(capture_flush, )
-CALL(capture_last_error, , &out.error)
-CALL(capture_info, , &out.capture_info, sizeof out.capture_info)
-CALL(capture_stats, , &out.stats, sizeof out.stats)
-CALL(block_read, , out.packets, sizeof out.packets[0], COUNT(out.packets))
-CALL(block_rewind, )
-CALL(block_retain, , 1)
-CALL(block_release, )
-CALL(block_info, , &out.block_info, sizeof out.block_info)
-CALL(block_view, , &out.view, sizeof out.view)
-CALL(block_address, , 0, out.bytes, 8)
-CALL(block_cursor, , &out.cursor, sizeof out.cursor)
-CALL(filter_count, )
-CALL(filter_match, , out.packets, sizeof out.packets[0])
-CALL(filter_free, )
-
-static const struct {
-    const char *name;
-    enum kind kind;
-    int (*call)(void *handle);
-    bool null_is_fine;
-} calls[] = {
-    {"capture_close", CAPTURE, call_capture_close, true},
-    {"capture_next_block", CAPTURE, call_capture_next_block, false},
-    {"capture_next_packet", CAPTURE, call_capture_next_packet, false},
-    {"capture_dispatch", CAPTURE, call_capture_dispatch, false},
-    {"capture_fd", CAPTURE, call_capture_fd, false},
-    {"capture_wakeup", CAPTURE, call_capture_wakeup, false},
-    {"capture_wakeup_clear", CAPTURE, call_capture_wakeup_clear, false},
-    {"capture_stop", CAPTURE, call_capture_stop, false},
-    {"capture_flush", CAPTURE, call_capture_flush, false},
-    {"capture_last_error", CAPTURE, call_capture_last_error, false},
-    {"capture_info", CAPTURE, call_capture_info, false},
-    {"capture_stats", CAPTURE, call_capture_stats, false},
-    {"block_read", BLOCK, call_block_read, false},
-    {"block_rewind", BLOCK, call_block_rewind, false},
-    {"block_retain", BLOCK, call_block_retain, false},
-    {"block_release", BLOCK, call_block_release, true},
-    {"block_info", BLOCK, call_block_info, false},
-    {"block_view", BLOCK, call_block_view, false},
-    {"block_address", BLOCK, call_block_address, false},
-    {"block_cursor", BLOCK, call_block_cursor, false},
-    {"filter_count", FILTER, call_filter_count, false},
-    {"filter_match", FILTER, call_filter_match, false},
-    {"filter_free", FILTER, call_filter_free, true},
-};
-
-static bool refused(int (*call)(void *), void *handle)
-{
-    bool bad;
-
-    memset(&out, 0, sizeof out);
-    errno = 0;
-    bad = call(handle) == NETRING_EBADF && errno == EBADF;
-    if (!bad)
-        tap_diag("handle %p is not refused", handle);
-    return bad;
-}
-
 /* Numbers that look like anything, and the neighbours of real tokens. */
-static unsigned not_refused(int (*call)(void *), enum kind kind)
+static unsigned not_refused(const struct call *call)
 {
-    void *real[KINDS] = {capture, block, filter};
+    void *real[HANDLE_KINDS] = {capture, block, filter};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
-    for (int i = 0; i < KINDS; i++)
-        wrong += i != (int)kind && !refused(call, real[i]);
+    for (int i = 0; i < HANDLE_KINDS; i++)
+        wrong += i != (int)call->kind && !call_refused(call, real[i]);
     for (int bit = 0; bit < 64; bit++) {
-        uint64_t near = (uint64_t)(uintptr_t)real[kind] ^ UINT64_C(1) << bit;
+        uint64_t near = (uint64_t)(uintptr_t)real[call->kind] ^ UINT64_C(1) << bit;
 
-        wrong += !refused(call, (void *)(uintptr_t)(UINT64_C(1) << bit));
-        wrong += !refused(call, (void *)(uintptr_t)near);
+        wrong += !call_refused(call, (void *)(uintptr_t)(UINT64_C(1) << bit));
+        wrong += !call_refused(call, (void *)(uintptr_t)near);
     }
     for (int i = 0; i < 200; i++) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        wrong += !refused(call, (void *)(uintptr_t)random);
+        wrong += !call_refused(call, (void *)(uintptr_t)random);
     }
-    wrong += !refused(call, (void *)(uintptr_t)UINT64_MAX);
-    wrong += !refused(call, &out);
+    wrong += !call_refused(call, (void *)(uintptr_t)UINT64_MAX);
+    wrong += !call_refused(call, &out);
     return wrong;
 }
 
 static void test_handles(void)
 {
-    for (size_t i = 0; i < COUNT(calls); i++) {
-        is_int(not_refused(calls[i].call, calls[i].kind), 0,
+    for (size_t i = 0; i < call_count; i++) {
+        is_int(not_refused(&calls[i]), 0,
                "%s: handles of another kind, random and near ones are refused", calls[i].name);
         if (calls[i].null_is_fine)
             is_int(calls[i].call(NULL), 0, "%s: NULL is fine", calls[i].name);
         else
-            ok(refused(calls[i].call, NULL), "%s: NULL is refused", calls[i].name);
+            ok(call_refused(&calls[i], NULL), "%s: NULL is refused", calls[i].name);
     }
+}
+
+static int read_packets(struct netring_block *from)
+{
+    return netring_block_read(from, out.packets, sizeof out.packets[0], COUNT(out.packets));
 }
 
 /* After all three were closed, while others of their kind are open in the same places. */
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[KINDS] = {capture, block, filter};
+    void *stale[HANDLE_KINDS] = {capture, block, filter};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
     is_int(netring_capture_close(capture), 0, "close");
     is_int(netring_filter_free(filter), 0, "free");
     for (int turn = 0; turn < 2; turn++) {
-        for (size_t i = 0; i < COUNT(calls); i++)
-            ok(refused(calls[i].call, stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
+        for (size_t i = 0; i < call_count; i++)
+            ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
                turn ? " whose place is taken again" : "");
         if (turn == 0) {
             capture = capture_open("vb", &config);
@@ -168,8 +91,8 @@ static void test_stale(void)
             netring_filter_new(all, 1, &filter, NULL);
         }
     }
-    is_int(call_block_read(block), 3, "the new block is untouched");
-    is_int(call_filter_count(filter), 1, "the new filter is untouched");
+    is_int(read_packets(block), 3, "the new block is untouched");
+    is_int(netring_filter_count(filter), 1, "the new filter is untouched");
     close(sender);
 }
 
@@ -320,7 +243,7 @@ int main(void)
     test_mistaken_sizes();
     test_odd_arguments();
     test_sizes();
-    is_int(call_block_read(block), 3, "after all that the block still reads");
+    is_int(read_packets(block), 3, "after all that the block still reads");
     test_stale();
     capture_close(capture);
     netring_block_release(block);

@@ -1,0 +1,88 @@
+#include "calls.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Room for what the calls write. */
+static _Thread_local union {
+    struct netring_capture_info capture_info;
+    struct netring_stats stats;
+    struct netring_error error;
+    struct netring_packet packets[4];
+    struct netring_block_info block_info;
+    struct netring_block_view view;
+    struct netring_cursor cursor;
+    struct netring_block *block;
+    uint8_t bytes[1024];
+} out;
+
+static int ignore(void *user, const struct netring_packet *packets, size_t count, size_t size)
+{
+    (void)user, (void)packets, (void)count, (void)size;
+    return 0;
+}
+
+/* Name, kind, whether NULL is fine, the arguments behind the handle: a line each. */
+/* clang-format off */
+#define CALLS(CALL) \
+    CALL(capture_close, CAPTURE, true) \
+    CALL(capture_next_block, CAPTURE, false, 0, &out.block) \
+    CALL(capture_next_packet, CAPTURE, false, 0, out.packets, sizeof out.packets[0]) \
+    CALL(capture_dispatch, CAPTURE, false, 0, 1, ignore, NULL) \
+    CALL(capture_fd, CAPTURE, false) \
+    CALL(capture_wakeup, CAPTURE, false) \
+    CALL(capture_wakeup_clear, CAPTURE, false) \
+    CALL(capture_stop, CAPTURE, false) \
+    CALL(capture_flush, CAPTURE, false) \
+    CALL(capture_last_error, CAPTURE, false, &out.error) \
+    CALL(capture_info, CAPTURE, false, &out.capture_info, sizeof out.capture_info) \
+    CALL(capture_stats, CAPTURE, false, &out.stats, sizeof out.stats) \
+    CALL(block_read, BLOCK, false, out.packets, sizeof out.packets[0], COUNT(out.packets)) \
+    CALL(block_rewind, BLOCK, false) \
+    CALL(block_retain, BLOCK, false, 1) \
+    CALL(block_release, BLOCK, true) \
+    CALL(block_info, BLOCK, false, &out.block_info, sizeof out.block_info) \
+    CALL(block_view, BLOCK, false, &out.view, sizeof out.view) \
+    CALL(block_address, BLOCK, false, 0, out.bytes, 8) \
+    CALL(block_cursor, BLOCK, false, &out.cursor, sizeof out.cursor) \
+    CALL(filter_count, FILTER, false) \
+    CALL(filter_match, FILTER, false, out.packets, sizeof out.packets[0]) \
+    CALL(filter_free, FILTER, true)
+
+/* The others, for the comparison: what makes handles or needs none. */
+#define NO_HANDLE(CALL) \
+    CALL(capture_open) \
+    CALL(capture_config_init) \
+    CALL(capture_config_profile) \
+    CALL(err_name) \
+    CALL(filter_new) \
+    CALL(filter_new_ddd) \
+    CALL(log_set) \
+    CALL(stats_since) \
+    CALL(strerror) \
+    CALL(version) \
+    CALL(version_string)
+/* clang-format on */
+
+#define FUNCTION(name, kind, null_is_fine, ...)                                                    \
+    static int call_##name(void *handle)                                                           \
+    {                                                                                              \
+        return netring_##name(handle, ##__VA_ARGS__);                                              \
+    }
+CALLS(FUNCTION)
+
+#define LINE(name, kind, null_is_fine, ...) {#name, HANDLE_##kind, call_##name, null_is_fine},
+const struct call calls[] = {CALLS(LINE)};
+const size_t call_count = COUNT(calls);
+
+bool call_refused(const struct call *call, void *handle)
+{
+    bool bad;
+
+    memset(&out, 0, sizeof out);
+    errno = 0;
+    bad = call->call(handle) == NETRING_EBADF && errno == EBADF;
+    if (!bad)
+        tap_diag("%s: handle %p is not refused", call->name, handle);
+    return bad;
+}
