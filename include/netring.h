@@ -1106,6 +1106,13 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
  */
 int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t *out, size_t size);
 
+/* ---- savefile ---- */
+
+/** The pcap format, its variants with nanoseconds included. */
+#define NETRING_SAVEFILE_PCAP 1
+/** The pcapng format. */
+#define NETRING_SAVEFILE_PCAPNG 2
+
 /**
  * The defaults of a struct netring_capture_config as an initialiser, for C and C++:
  *

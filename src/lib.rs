@@ -19,5 +19,6 @@ pub mod filter;
 pub mod fork;
 pub mod log;
 pub mod packet;
+pub mod savefile;
 #[allow(unsafe_code)]
 pub mod sys;

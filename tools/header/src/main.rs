@@ -19,7 +19,7 @@ use quote::ToTokens;
 use syn::{Expr, Item, Lit, UnOp, Visibility};
 
 /// Modules in the order the header has them; others follow by name.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "version",
     "error",
     "log",
@@ -30,6 +30,7 @@ const ORDER: [&str; 10] = [
     "capture",
     "block",
     "cursor",
+    "savefile",
 ];
 
 const GUARD: &str = "NETRING_H";

@@ -1,0 +1,6 @@
+//! Savefiles: pcap and pcapng.
+
+/// The pcap format, its variants with nanoseconds included.
+pub const NETRING_SAVEFILE_PCAP: u32 = 1;
+/// The pcapng format.
+pub const NETRING_SAVEFILE_PCAPNG: u32 = 2;
