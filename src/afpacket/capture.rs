@@ -1,7 +1,8 @@
 //! The capture: an AF_PACKET receive ring and its readers.
 
 use crate::afpacket::consumer::Consumer;
-use crate::afpacket::counters::{Counters, Environment, KernelCounters, Stats, add};
+use crate::afpacket::counters::{Counters, Environment, KernelCounters, Lost, Stats, add};
+use crate::afpacket::loss::Losses;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::block::{Block, BlockInfo, Owner};
@@ -70,6 +71,8 @@ struct Reader {
     failed: Option<Error>,
     /// The waiter's `more` is set.
     more: bool,
+    /// Drops and freezes, and what they came from.
+    losses: Losses,
     /// What to log once the lock is released: a callback may call back.
     messages: Vec<(Level, String)>,
 }
@@ -84,8 +87,9 @@ impl Reader {
 
 /// Longest wait in one piece: the kernel's counters are read in between.
 const LONGEST_WAIT_MS: i32 = 30_000;
-/// The same where nobody tells of the interface's removal: it is looked for.
-const UNWATCHED_WAIT_MS: i32 = 1_000;
+/// The same where there is something to look for meanwhile: the interface's
+/// removal, where nobody tells of it; blocks that are held for too long.
+const SHORT_WAIT_MS: i32 = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -128,6 +132,7 @@ impl Capture {
             gone: false,
             failed: None,
             more: false,
+            losses: Losses::new(ring.block_count()),
             messages: Vec::new(),
         };
         Self {
@@ -167,14 +172,15 @@ impl Capture {
         let deadline = Deadline::after(timeout_ms);
         let mut sure = false;
         loop {
-            // Also where a block is always ready: that is when counters run.
-            self.kernel.lock().read_if_due(&self.socket);
             let block = self.with_reader(|reader| self.try_next(reader, sure))?;
             if block.is_some() {
                 return Ok(block);
             }
             let watched = self.info.ifindex == 0 || self.waiter.watches_removal();
-            let left = deadline.left_ms(if watched { LONGEST_WAIT_MS } else { UNWATCHED_WAIT_MS });
+            // Nobody else may look why nothing comes: a held block.
+            let watching = log::enabled(Level::Warn) && self.ring.held() > 0;
+            let short = !watched || watching;
+            let left = deadline.left_ms(if short { SHORT_WAIT_MS } else { LONGEST_WAIT_MS });
             if left == 0 && sure {
                 return Ok(None);
             }
@@ -211,6 +217,7 @@ impl Capture {
         if stopped && !reader.quiesced {
             self.quiesce(reader);
         }
+        self.look_for_losses(reader);
         if let Some(block) = self.take(reader) {
             self.rearm(reader);
             return Ok(Some(block));
@@ -262,6 +269,9 @@ impl Capture {
         if ready > counters.blocks_ready_max.load(Ordering::Relaxed) {
             counters.blocks_ready_max.store(ready, Ordering::Relaxed);
         }
+        if taken.flags & crate::block::LOSING != 0 {
+            self.read_losses(reader);
+        }
         if let Some(gap) = taken.gap {
             add(&counters.sequence_gaps, 1);
             let missing = gap.got.saturating_sub(gap.expected);
@@ -302,6 +312,40 @@ impl Capture {
         };
         let owner = Owner::Ring { ring: Arc::clone(&self.ring), index: taken.index };
         Some(Arc::new(Block::new(taken.memory, self.link_type, info, taken.records.offset, owner)))
+    }
+
+    /// Before a block is taken, also where one is always ready: that is when the
+    /// kernel's counters run. Costs a look at the clock where all is well.
+    fn look_for_losses(&self, reader: &mut Reader) {
+        let due = reader.losses.look(&mut reader.consumer, &self.ring);
+        let now = clock::monotonic_coarse();
+        if self.kernel.lock().is_due(now, due) {
+            self.read_losses(reader);
+        } else if reader.losses.is_due(now) {
+            self.tell_losses(reader);
+        }
+    }
+
+    fn read_losses(&self, reader: &mut Reader) {
+        let new = self.kernel.lock().read(&self.socket);
+        self.note_losses(reader, new);
+    }
+
+    fn note_losses(&self, reader: &mut Reader, new: Lost) {
+        reader.losses.add(new, &mut reader.consumer, &self.ring);
+        if reader.losses.is_due(clock::monotonic_coarse()) {
+            self.tell_losses(reader);
+        }
+    }
+
+    #[cold]
+    fn tell_losses(&self, reader: &mut Reader) {
+        // What a log callback causes is not logged: it is told later.
+        if log::enabled(Level::Warn) && !log::in_sink() {
+            let total = self.kernel.lock().lost();
+            let line = reader.losses.line(&self.info.interface, total);
+            reader.log(Level::Warn, format_args!("{line}"));
+        }
     }
 
     /// Ends the intake for good: bound to a protocol nobody sends, the hook is
@@ -425,16 +469,18 @@ impl Capture {
     pub fn stats(&self) -> Stats {
         let mut stats =
             Stats { time_ns: clock::nanoseconds(clock::monotonic()), ..Stats::default() };
-        {
-            // Under the readers' lock: no block is handed out between the
-            // readings that have to add up.
-            let mut reader = self.reader.lock();
-            let mut kernel = self.kernel.lock();
+        // Under the readers' lock: no block is handed out between the readings
+        // that have to add up.
+        self.with_reader(|reader| {
             // The ring first: what is in it by then, the kernel has counted.
             stats.pending = reader.consumer.pending();
             stats.blocks_ready = reader.consumer.ready();
-            kernel.read(&self.socket);
-            kernel.report(&mut stats);
+            let new = {
+                let mut kernel = self.kernel.lock();
+                let new = kernel.read(&self.socket);
+                kernel.report(&mut stats);
+                new
+            };
             let counters = &self.counters;
             for (to, from) in [
                 (&mut stats.delivered, &counters.delivered),
@@ -448,7 +494,8 @@ impl Capture {
             ] {
                 *to = from.load(Ordering::Relaxed);
             }
-        }
+            self.note_losses(reader, new);
+        });
         stats.blocks_ready_max = stats.blocks_ready_max.max(stats.blocks_ready);
         stats.blocks_held = self.ring.held().into();
         stats.oldest_held_ns = self.ring.oldest_held_ns();
@@ -484,6 +531,13 @@ impl Capture {
         if let Ok(mut current) = self.current.enter() {
             current.replace(None);
         }
+        // The last words on what was lost, however soon after the ones before.
+        self.with_reader(|reader| {
+            self.read_losses(reader);
+            if reader.losses.any_untold() {
+                self.tell_losses(reader);
+            }
+        });
         log::info!("{}: capture closed", self.info.interface);
         if let Err(errno) = self.ring.close() {
             // The mapping lingers and keeps the socket: at least nothing enters it.

@@ -4,6 +4,7 @@
 //! The kernel fills blocks in order and hands them over in order, so two counts
 //! say everything: blocks handed out, and blocks known to be retired.
 
+use crate::afpacket::loss::Evidence;
 use crate::afpacket::record::{BlockMemory, Position};
 use crate::afpacket::ring::Ring;
 use crate::block;
@@ -85,6 +86,17 @@ impl Consumer {
     /// Whether [`take`](Self::take) would give something.
     pub fn has_something(&mut self) -> bool {
         self.ready() > 0 || self.open_part().is_some()
+    }
+
+    /// Why the kernel has no block to fill, or next to none; `None`: it has.
+    pub fn full(&mut self) -> Option<Evidence> {
+        let behind = self.ready();
+        let blocks = u64::from(self.ring.block_count());
+        // It fills blocks in order and waits for just this one, whatever else is
+        // free. Where it is given back, the block may not be opened again yet.
+        let held =
+            if behind < blocks { self.ring.in_the_way(self.index(self.retired)) } else { None };
+        (held.is_some() || behind > 0 && behind + 1 >= blocks).then_some(Evidence { behind, held })
     }
 
     /// Takes the next block, or what is ready of the open one.

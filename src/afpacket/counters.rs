@@ -91,30 +91,63 @@ pub struct KernelCounters {
 
 /// At 15 million packets a second 32 bits last for five minutes.
 const READ_EVERY: Duration = Duration::from_secs(10);
+/// While the ring stays full: soon enough to say why, and seldom enough to cost
+/// nothing.
+const READ_EVERY_WHEN_FULL: Duration = Duration::from_millis(10);
+
+/// How soon the counters should be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The ring has just become full: packets may be dropped.
+    Now,
+    /// It still is.
+    Soon,
+    /// It is not.
+    Later,
+}
+
+/// What the kernel lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Packets.
+    pub dropped: u64,
+    /// Times the ring became full.
+    pub freezes: u64,
+}
 
 impl KernelCounters {
-    /// All zero, for a socket just bound.
+    /// All zero, for a socket just bound; a reading is due.
     pub fn new() -> Self {
-        Self { seen: 0, dropped: 0, freezes: 0, read_at: clock::monotonic_coarse() }
+        Self { seen: 0, dropped: 0, freezes: 0, read_at: Duration::ZERO }
     }
 
-    /// Adds what the kernel counted since the last reading.
-    pub fn read(&mut self, socket: &Socket) {
+    /// Adds what the kernel counted since the last reading, and returns it.
+    pub fn read(&mut self, socket: &Socket) -> Lost {
         let Ok(new) = socket.get::<libc::tpacket_stats_v3>(SOL_PACKET, libc::PACKET_STATISTICS)
         else {
-            return;
+            return Lost::default();
         };
+        let lost = Lost { dropped: new.tp_drops.into(), freezes: new.tp_freeze_q_cnt.into() };
         self.seen += u64::from(new.tp_packets);
-        self.dropped += u64::from(new.tp_drops);
-        self.freezes += u64::from(new.tp_freeze_q_cnt);
+        self.dropped += lost.dropped;
+        self.freezes += lost.freezes;
         self.read_at = clock::monotonic_coarse();
+        lost
     }
 
-    /// Reads if the last reading is a while ago.
-    pub fn read_if_due(&mut self, socket: &Socket) {
-        if clock::monotonic_coarse().saturating_sub(self.read_at) >= READ_EVERY {
-            self.read(socket);
-        }
+    /// Whether a reading is due.
+    pub fn is_due(&self, now: Duration, due: Due) -> bool {
+        let every = match due {
+            Due::Now => return true,
+            Due::Soon => READ_EVERY_WHEN_FULL,
+            Due::Later => READ_EVERY,
+        };
+        now.saturating_sub(self.read_at) >= every
+    }
+
+    /// All that was lost since the open, as far as it was read.
+    pub fn lost(&self) -> Lost {
+        Lost { dropped: self.dropped, freezes: self.freezes }
     }
 
     /// Writes them into `stats`.

@@ -5,11 +5,12 @@
 //! is handed out -> [`record`] walks it -> the release goes through [`ring`]
 //! back to the kernel (release store). [`open`] builds a [`capture`],
 //! [`waiter`] is what its threads and outer event loops wait on, [`counters`]
-//! keeps the statistics.
+//! keeps the statistics, [`loss`] says why packets were dropped.
 
 pub mod capture;
 pub mod consumer;
 pub mod counters;
+pub mod loss;
 mod open;
 #[allow(unsafe_code)]
 pub mod record;

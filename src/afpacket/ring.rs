@@ -1,15 +1,16 @@
 //! The ring: the blocks' memory, who holds which of them, and what becomes of
 //! held blocks when the capture is closed.
 
+use crate::afpacket::loss::Held;
 use crate::afpacket::record::BlockMemory;
 use crate::config::Geometry;
 use crate::sys::Result;
 use crate::sys::clock;
 use crate::sys::mmap::{self, Mapping};
 use crate::sys::packet::status;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 /// All of the ring block has been handed out.
 const TAKEN: u32 = 1 << 31;
@@ -24,6 +25,16 @@ struct Holding {
     /// Sequence number of what was last handed out whole. A block that still
     /// carries it is on its way back to the kernel, not ready again.
     sequence: AtomicU64,
+}
+
+impl Holding {
+    fn held(&self) -> Held {
+        let now = clock::nanoseconds(clock::monotonic());
+        Held {
+            sequence: self.sequence.load(Ordering::Relaxed),
+            held_ns: now.saturating_sub(self.since_ns.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 /// Who owns the memory.
@@ -45,6 +56,11 @@ pub struct Ring {
     block_size: u32,
     holdings: Box<[Holding]>,
     held: AtomicU32,
+    /// Of the blocks given back for which the kernel had stopped, the one that
+    /// was held longest; until somebody asks.
+    waited_for: Mutex<Option<Held>>,
+    /// There is such a block.
+    has_waited: AtomicBool,
     /// Taken for writing by `close` only.
     backing: RwLock<Option<Backing>>,
 }
@@ -68,6 +84,8 @@ impl Ring {
             block_size: geometry.block_size,
             holdings: (0..geometry.block_count).map(|_| holding()).collect(),
             held: AtomicU32::new(0),
+            waited_for: Mutex::new(None),
+            has_waited: AtomicBool::new(false),
             backing: RwLock::new(Some(Backing::Ring(mapping))),
         }
     }
@@ -141,7 +159,12 @@ impl Ring {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         match &*backing {
-            Some(Backing::Ring(_)) if before == TAKEN | 1 => self.to_kernel(index),
+            Some(Backing::Ring(_)) if before == TAKEN | 1 => {
+                if self.kernel_waits_for(index) {
+                    self.note_waited_for(index);
+                }
+                self.to_kernel(index);
+            }
             Some(Backing::Copies) if none_left => {
                 // SAFETY: a copy made by `close`, and its last user is gone.
                 unsafe { mmap::unmap(self.address(index), self.block_size as usize) };
@@ -159,6 +182,50 @@ impl Ring {
         // Ours again before it is the kernel's: the next hand-out starts at 0.
         self.holdings[index as usize].state.store(0, Ordering::Relaxed);
         self.block(index).give_back();
+    }
+
+    /// Whether the kernel has filled every block behind this one, a held one.
+    /// One comparison, where it has not.
+    fn kernel_waits_for(&self, index: u32) -> bool {
+        let count = self.block_count();
+        let last = if index == 0 { count - 1 } else { index - 1 };
+        let sequence = self.holdings[index as usize].sequence.load(Ordering::Relaxed);
+        let block = self.block(last);
+        let end = sequence.wrapping_add(u64::from(count) - 1);
+        block.header().sequence == end
+            && (block.status() & status::USER != 0
+                || self.holdings[last as usize].sequence.load(Ordering::Relaxed) == end)
+    }
+
+    #[cold]
+    fn note_waited_for(&self, index: u32) {
+        let held = self.holdings[index as usize].held();
+        let mut waited_for = self.waited_for.lock();
+        *waited_for = Held::longer(*waited_for, Some(held));
+        self.has_waited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`take_waited_for`](Self::take_waited_for) would give one.
+    pub fn has_waited(&self) -> bool {
+        self.has_waited.load(Ordering::Relaxed)
+    }
+
+    /// The block that kept the kernel waiting longest and was given back since
+    /// this was asked last.
+    pub fn take_waited_for(&self) -> Option<Held> {
+        if !self.has_waited() {
+            return None;
+        }
+        let mut waited_for = self.waited_for.lock();
+        self.has_waited.store(false, Ordering::Relaxed);
+        waited_for.take()
+    }
+
+    /// The block, if all of it was handed out and it was not given back.
+    pub fn in_the_way(&self, index: u32) -> Option<Held> {
+        let holding = &self.holdings[index as usize];
+        let state = holding.state.load(Ordering::Relaxed);
+        (state & TAKEN != 0 && state != TAKEN).then(|| holding.held())
     }
 
     fn address(&self, index: u32) -> NonNull<u8> {

@@ -678,9 +678,19 @@ pub unsafe extern "C" fn netring_capture_info(
 /// calls; once a second is fine, once a packet is not.
 ///
 /// The kernel's own counters are 32 bits wide; the library reads them at every
-/// call here and, while a thread takes or waits for blocks, every 30 seconds. A
-/// capture that nobody reads at all would have to drop 4 billion packets for
-/// one of them to wrap unseen.
+/// call here, when the ring is full as a thread takes a block, and, while one
+/// takes or waits for blocks, every 30 seconds. A capture that nobody reads at
+/// all would have to drop 4 billion packets for one of them to wrap unseen.
+///
+/// Where a reading finds packets dropped or the ring full, the log gets a
+/// NETRING_LOG_WARN line with the cause: "block 17 held 2.3 s by the program" (its
+/// sequence of struct netring_block_info), "reader 40 blocks behind (of 64)". The
+/// first at once, then one a second with what came since, the last one from
+/// netring_capture_close. Nothing looks by itself: the line is written by the
+/// next call that takes, waits for or counts blocks, on any thread, or by close.
+/// A release notes for how long the kernel waited for its block, and writes
+/// nothing. A wait looks every second while blocks are held.
+/// docs/losing-packets.md leads from the counters to the remedy.
 ///
 /// Errors: NETRING_EBADF, not a capture. NETRING_EINVAL, `out` is NULL or
 /// misaligned, or `size` is less than 16 or more than 4096. MT-Safe.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 pub const NETRING_LOG_OFF: u32 = 0;
 /// An open failed: the message of its struct netring_error.
 pub const NETRING_LOG_ERROR: u32 = 1;
-/// Something is not as asked for: a shrunk ring, a fallback, a sequence gap.
+/// Something is not as asked for: a shrunk ring, a fallback, a sequence gap. Or
+/// the ring was full: how many packets were dropped and what the ring waited
+/// for, at most one line a second for each capture.
 pub const NETRING_LOG_WARN: u32 = 2;
 /// A capture was opened, with what; closed; its link went down.
 pub const NETRING_LOG_INFO: u32 = 3;
