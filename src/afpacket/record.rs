@@ -86,7 +86,8 @@ unsafe impl Sync for BlockMemory {}
 pub struct BlockHeader {
     /// Records, filled or not.
     pub count: u32,
-    /// Offset of the first record.
+    /// Offset of the first record; one at which no record can be where the
+    /// block's own header is said to be one.
     pub first: u32,
     /// The kernel's sequence number of the block.
     pub sequence: u64,
@@ -183,6 +184,8 @@ impl BlockMemory {
         let first = unsafe { self.get::<u32>(BLOCK_FIRST) };
         // SAFETY: as above.
         let sequence = unsafe { self.get::<u64>(BLOCK_SEQUENCE) };
+        // Here once, instead of at each record: no step leads back.
+        let first = if first < BLOCK_HEADER { NO_RECORD } else { first };
         BlockHeader {
             count,
             first,

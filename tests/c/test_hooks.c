@@ -115,6 +115,8 @@ static const struct lie lies[] = {
     BLOCK_LIE("four billion packets", num_pkts, 0xffffffff, 3, true),
     BLOCK_LIE("first packet behind the end", offset_to_first_pkt, WHOLE, 0, true),
     BLOCK_LIE("first packet without room", offset_to_first_pkt, WHOLE - 64, 0, true),
+    BLOCK_LIE("first packet in the block's own header", offset_to_first_pkt, 0, 0, true),
+    BLOCK_LIE("first packet in the rest of that header", offset_to_first_pkt, 40, 0, true),
     BLOCK_LIE("first packet at an odd place", offset_to_first_pkt, HEADER + 1, 0, true),
     BLOCK_LIE("first packet at an unaligned place", offset_to_first_pkt, HEADER + 4, 0, true),
     BLOCK_LIE("first packet far away", offset_to_first_pkt, 0xfffffff8, 0, true),

@@ -223,13 +223,19 @@ fn each_bounds_check_is_live() {
         assert_eq!(seen.len(), before, "{name}");
         assert!(end.is_some(), "{name}");
     }
-    for first in [0, 4, 52, 4032, 4096, u32::MAX - 7] {
+    for first in [0, 4, 8, 40, 52, 4032, 4096, u32::MAX - 7] {
         let mut fake = Fake::new();
         fake.packet(b"one", 3);
+        // The block's own header passes for a record of no bytes.
+        fake.put(BLOCK_HEADER + TP_STATUS, status::USER);
         fake.put(BLOCK_FIRST, first);
+        fake.put(BLOCK_FIRST_TIME, 0_u32);
         let (seen, end) = fake.walk();
-        // Offset 0 is the block's own header: no record, but inside the block.
-        assert!(end.is_some() || seen.iter().all(|p| p.0 == 0), "first record at {first}");
+        assert!(seen.is_empty() && end.is_some(), "first record at {first}");
+        let before = fake.memory.clone();
+        let mut all = fake.start();
+        assert_eq!(fake.block().tally(&mut all, true), (Tally::default(), 0));
+        assert_eq!(fake.memory, before);
     }
 }
 
