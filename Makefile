@@ -41,7 +41,7 @@ CARGO_RUN := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(CARGO)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib examples hooks run check bench header header-check fmt symbols abi-baseline \
+.PHONY: all lib examples hooks run check bench fuzz fuzz-run header header-check fmt symbols abi-baseline \
 	install uninstall dist clean help toolchain FORCE
 
 all: lib examples
@@ -53,6 +53,8 @@ help:
 	@echo 'make run            IFACE=eth0 COUNT=20 ARGS=...: the capture example'
 	@echo 'make check          all tests; SUITES="abi c-*" for some, tests/run.sh -l lists them'
 	@echo 'make bench          the benchmarks'
+	@echo 'make fuzz           TARGET=walker SECONDS=180: a fuzz target (fuzz/README.md)'
+	@echo 'make fuzz-run       TARGET=walker INPUT=file: what it found, once more'
 	@echo 'make header         write include/netring.h from the Rust sources'
 	@echo 'make symbols        header, then netring.map and tests/abi/exports.txt from it'
 	@echo 'make fmt            format the Rust and C sources'
@@ -135,6 +137,13 @@ check:
 bench: lib hooks
 	@benches/run.sh
 
+fuzz: toolchain
+	@fuzz/run.sh '$(TARGET)' '$(or $(SECONDS),180)'
+
+fuzz-run: toolchain
+	@CARGO_TARGET_DIR=$(BUILD)/fuzz $(CARGO_RUN) run --quiet --release --locked \
+		--manifest-path fuzz/Cargo.toml --bin seeds -- --run '$(TARGET)' '$(INPUT)'
+
 HEADER_TOOL = CARGO_TARGET_DIR=$(BUILD)/tools $(CARGO_RUN) run --quiet --locked \
 	--manifest-path tools/header/Cargo.toml --
 
@@ -147,7 +156,8 @@ header-check: toolchain
 fmt:
 	cargo fmt
 	cd tools/header && cargo fmt
-	find c-examples include tests benches -name '*.c' -o -name '*.h' -o -name '*.hpp' -o -name '*.cpp' \
+	cd fuzz && cargo fmt
+	find c-examples include tests benches fuzz/src -name '*.c' -o -name '*.h' -o -name '*.hpp' -o -name '*.cpp' \
 		2>/dev/null | grep -v -e include/netring.h -e tests/abi/frozen/ | xargs -r clang-format -i
 
 # Before a release: the functions of the header become those of the map, the library and the list.

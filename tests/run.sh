@@ -142,7 +142,8 @@ skip() {
 # ---- the sources ------------------------------------------------------------
 fmt() {
     cargo fmt --version >/dev/null 2>&1 || { echo "rustfmt is not installed"; exit 77; }
-    cargo fmt --check && cargo fmt --manifest-path tools/header/Cargo.toml --check
+    cargo fmt --check && cargo fmt --manifest-path tools/header/Cargo.toml --check &&
+        cargo fmt --manifest-path fuzz/Cargo.toml --check
 }
 clippy() {
     cargo clippy --version >/dev/null 2>&1 || { echo "clippy is not installed"; exit 77; }
@@ -154,6 +155,25 @@ rustdoc() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo
 rust() {
     cargo test --quiet --locked --no-run && tests/ns.sh cargo test --locked
 }
+# The walk over a block in memory; Miri knows none of the system calls that the rest makes.
+miri() {
+    local cargo
+    for cargo in "cargo" "cargo +nightly"; do
+        $cargo miri --version >/dev/null 2>&1 || continue
+        $cargo miri setup || { echo "cargo miri cannot build its standard library (component rust-src?)"; exit 77; }
+        CARGO_TARGET_DIR=$PWD/build/miri $cargo miri test --locked --lib afpacket::record
+        return
+    done
+    echo "cargo miri is not installed (rustup +nightly component add miri)"
+    exit 77
+}
+fuzz_seeds() {
+    export CARGO_TARGET_DIR=$PWD/build/fuzz
+    cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml ||
+        { echo "what fuzz/Cargo.toml needs cannot be had here (no network?)"; exit 77; }
+    cargo build --quiet --release --locked --manifest-path fuzz/Cargo.toml --bin seeds &&
+        "$CARGO_TARGET_DIR/release/seeds" --seconds 1.5
+}
 scripts() {
     local f rc=0
     for f in $(git ls-files -co --exclude-standard 2>/dev/null | grep -e '\.sh$' -e '^\.ci/run$'); do
@@ -164,7 +184,7 @@ scripts() {
     return $rc
 }
 # The suites run in a process of their own, under timeout: the functions go along.
-export -f has fmt clippy rustdoc rust scripts
+export -f has fmt clippy rustdoc rust scripts miri fuzz_seeds
 in_bash() { suite "$1" "$2" bash -c "$3"; }
 
 build() { make --no-print-directory -j"$jobs" lib hooks; }
@@ -191,6 +211,8 @@ in_bash clippy 600 clippy
 in_bash scripts 60 scripts
 in_bash rustdoc 300 rustdoc
 in_bash rust 600 rust
+in_bash miri 900 miri
+in_bash fuzz-seeds 300 fuzz_seeds
 suite manpages 60 tests/docs/man.sh
 suite errors 60 tests/docs/errors.sh
 suite snippets 60 tests/docs/snippets.sh

@@ -33,7 +33,7 @@ if [ $# -gt 0 ]; then
     exit
 fi
 
-pages=(*.md docs/*.md tests/*.md tests/c/*.md)
+pages=(*.md docs/*.md tests/*.md tests/c/*.md fuzz/*.md)
 for page in "${pages[@]}"; do
     [ -f "$page" ] || continue
     found=$(dead "$page")
