@@ -104,7 +104,7 @@ const char *netring_version_string(void);
 #define NETRING_EMSGSIZE (-90)
 /** Not on this kernel, driver or build. */
 #define NETRING_ENOTSUP (-95)
-/** The link is down. For transmit: nothing returns it yet. */
+/** The link is down, for a capture with NETRING_CAPTURE_DOWN_IS_ERROR. */
 #define NETRING_ENETDOWN (-100)
 /** The handle was stopped, and everything received has been handed out. */
 #define NETRING_ESHUTDOWN (-108)
@@ -455,6 +455,17 @@ int netring_filter_free(struct netring_filter *filter);
 #define NETRING_CAPTURE_LOCK_MEMORY 0x20
 /** Fail rather than use a smaller ring than asked for. */
 #define NETRING_CAPTURE_EXACT 0x40
+/**
+ * A link that is down is an error: while it is, waits return NETRING_ENETDOWN
+ * once everything received was handed out. By default they go on. Not with
+ * "any".
+ */
+#define NETRING_CAPTURE_DOWN_IS_ERROR 0x100
+/**
+ * netring_capture_fd is also readable while netring_capture_next_event with a
+ * timeout of 0 would return an event. Not with "any".
+ */
+#define NETRING_CAPTURE_EVENTS_ON_FD 0x200
 /** What `init` of a struct netring_capture_config holds once it is initialised. */
 #define NETRING_CAPTURE_CONFIG_INIT_WORD 0x4e524343
 
@@ -577,7 +588,7 @@ struct netring_capture_info {
      * 4294967295 (49 days) since Linux 6.18, 65535 before.
      */
     uint32_t timer_ms;
-    /** Index of the interface; 0: any. */
+    /** Index of the interface, as last bound; 0: any. */
     uint32_t ifindex;
     /** The running kernel, 0x00MMmmpp. */
     uint32_t kernel_version;
@@ -595,7 +606,7 @@ struct netring_capture_info {
     uint64_t memory;
     /** Bytes it could have taken at most when the ring was opened. */
     uint64_t memory_bound;
-    /** Name of the interface when it was opened, NUL-terminated; "any". */
+    /** Name of the interface now, or when it was last there, NUL-terminated; "any". */
     char interface[16];
 };
 
@@ -728,11 +739,14 @@ int netring_capture_close(struct netring_capture *capture);
  * Blocks come in the kernel's order. Several threads may call this on one
  * capture, each gets its own block, and any number may be held; but while the
  * oldest is held, a full ring drops packets. The wait goes on while the link
- * is down.
+ * is down (netring_capture_next_event tells), unless the capture was opened
+ * with NETRING_CAPTURE_DOWN_IS_ERROR.
  *
  * Errors: NETRING_ESHUTDOWN, stopped, and everything received was handed out.
  * NETRING_EWAKEUP, netring_capture_wakeup. NETRING_ENODEV, the interface was
- * removed, and everything received was handed out. NETRING_EBADF, not a
+ * removed or moved to another network namespace, and everything received was
+ * handed out: netring_capture_rebind or close. NETRING_ENETDOWN, the link is
+ * down, where the capture wants to know. NETRING_EBADF, not a
  * capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL. NETRING_EIO,
  * waiting failed.
  * Ownership: the caller releases `*out` with netring_block_release. MT-Safe.
@@ -813,8 +827,9 @@ int netring_capture_dispatch(struct netring_capture *capture,
  * a turn, with any number of blocks held. The rest of a block that
  * netring_capture_next_packet or netring_capture_dispatch has begun does not make
  * it readable: call those with a timeout of 0 until they return 0. When the link
- * goes down it may be readable once with nothing there. Returns the descriptor,
- * 0 or more.
+ * goes down it may be readable once with nothing there. With
+ * NETRING_CAPTURE_EVENTS_ON_FD it is readable for an unread event too, until
+ * netring_capture_next_event has returned it. Returns the descriptor, 0 or more.
  *
  * Errors: NETRING_EBADF, not a capture. MT-Safe.
  * Ownership: the capture's; do not close it, read from it, or use it after
@@ -925,6 +940,119 @@ int netring_stats_since(const struct netring_stats *now,
  * Caller: `out` must be writable for a struct netring_error.
  */
 int netring_capture_last_error(struct netring_capture *capture, struct netring_error *out);
+
+/* ---- event ---- */
+
+/**
+ * The link was taken down (`ip link set down`): no packets come until it is up
+ * again. A carrier that is lost (an unplugged cable) is not this: the kernel
+ * goes on capturing, and what is sent there is still seen.
+ */
+#define NETRING_EVENT_DOWN 1
+/** The link was brought up; packets come again by themselves. */
+#define NETRING_EVENT_UP 2
+/** The interface has another name; packets go on coming. */
+#define NETRING_EVENT_RENAMED 3
+/**
+ * The interface was deleted: nothing comes any more. An interface that was up
+ * goes down first, which is an event of its own.
+ */
+#define NETRING_EVENT_REMOVED 4
+/**
+ * The interface was moved to another network namespace: nothing comes any
+ * more, as after its removal. (Linux before 4.15 does not tell the two apart:
+ * NETRING_EVENT_REMOVED.)
+ */
+#define NETRING_EVENT_MOVED 5
+
+/** What became of the interface. */
+struct netring_event {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_EVENT_*. */
+    uint32_t kind;
+    /**
+     * CLOCK_REALTIME when the library noticed it, nanoseconds: during the call
+     * that returns it.
+     */
+    uint64_t time_ns;
+    /** Index of the interface. */
+    uint32_t ifindex;
+    /**
+     * NETRING_EVENT_MOVED: its index in the other namespace; 0: unknown (before
+     * Linux 5.4), and for other events.
+     */
+    uint32_t new_ifindex;
+    /** Its flags then, as in <net/if.h> (IFF_UP, IFF_RUNNING, ...). */
+    uint32_t flags;
+    /**
+     * NETRING_EVENT_MOVED: the other namespace's id as seen from this one (`ip
+     * netns list-id`). -1: it has none or it is not known, and for other events.
+     */
+    int32_t netns_id;
+    /** Its name, NUL-terminated; after NETRING_EVENT_RENAMED the new one. */
+    char name[16];
+    /** Its name before; the same as `name` but for NETRING_EVENT_RENAMED. */
+    char old_name[16];
+};
+
+/**
+ * Waits for the next link event: returns 1 and fills `*out` with as much of it
+ * as `size` bytes hold, or 0 after `timeout_ms` milliseconds (0: do not wait;
+ * negative: for ever). Signals do not prolong or end the wait.
+ *
+ * Each event is told once, in order, to whichever thread asks; nobody has to
+ * ask, and packets come and go meanwhile as ever (netring_capture_next_block
+ * tells the end itself). What happened before netring_capture_open returned is
+ * no event. Where so much happened that the kernel kept no account of it (some
+ * hundred changes unread), or netring_capture_open was refused netlink (it
+ * logs a warning), the difference between what was told last and what is now is
+ * told instead; then NETRING_EVENT_MOVED is NETRING_EVENT_REMOVED, and a wait
+ * looks once a second. netring_capture_wakeup does not end this wait.
+ *
+ * Errors: NETRING_ENODEV, the interface is gone, and its last event was told:
+ * netring_capture_rebind or close. NETRING_ESHUTDOWN, stopped, and every event
+ * was told. NETRING_ENOTSUP, a capture on "any" has no events. NETRING_EBADF,
+ * not a capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 16 or more than 4096. NETRING_EIO, waiting
+ * failed. MT-Safe. (rtnetlink(7), RTM_NEWLINK and RTM_DELLINK.)
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_capture_next_event(struct netring_capture *capture,
+                               int timeout_ms,
+                               struct netring_event *out,
+                               size_t size);
+
+/**
+ * Goes on with another interface of the same network namespace, usually the
+ * next one of the same name after a removal: the ring, the filter, promiscuous
+ * mode, counters and block sequence numbers go on. `interface` names it;
+ * NULL: by `ifindex` where that is not 0, else the interface of the name that
+ * the capture was opened or last rebound with. Waits for it to appear for up to
+ * `timeout_ms` milliseconds (0: it has to be there; negative: for ever).
+ * Returns 0.
+ *
+ * The present interface may still be there: its intake ends then. Blocks
+ * received before keep their place in the order; netring_block_info tells which
+ * interface a block came through, and a block filled during the change has
+ * `ifindex` 0 there: each of its packets tells. The link type may change.
+ * Events of the interface before that nobody has read are forgotten. Other
+ * threads may be in any call meanwhile.
+ *
+ * Errors, after which the capture is as it was before: NETRING_ENODEV, there is
+ * no such interface. NETRING_ESHUTDOWN, the capture is stopped, or was while
+ * this waited. NETRING_EINVAL, "any", before or after; a wrong name; both
+ * `interface` and `ifindex`. NETRING_ESOCKOPT, promiscuous or all-multicast
+ * mode was refused there. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
+ * a capture, or closed meanwhile. NETRING_EIO, waiting failed. `err` may be
+ * NULL. MT-Safe. (af_packet.c packet_do_bind.)
+ * Caller: `interface`, if not NULL, must be NUL-terminated, `err` writable.
+ */
+int netring_capture_rebind(struct netring_capture *capture,
+                           const char *interface,
+                           uint32_t ifindex,
+                           int timeout_ms,
+                           struct netring_error *err);
 
 /* ---- block ---- */
 

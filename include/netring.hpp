@@ -479,6 +479,26 @@ class capture
         return wait::timeout; // not reached
     }
 
+    // The next link event; false after `timeout_ms`. Throws NETRING_ENODEV once the last was told.
+    bool next_event(struct netring_event &out, int timeout_ms = 0)
+    {
+        return check(netring_capture_next_event(handle_, timeout_ms, &out, sizeof out)) > 0;
+    }
+    // Goes on with the next interface of the same name, or with one by name or by index, waiting for
+    // it for so long.
+    void rebind(int timeout_ms = -1)
+    {
+        rebind(nullptr, 0, timeout_ms);
+    }
+    void rebind(const std::string &interface, int timeout_ms = 0)
+    {
+        rebind(interface.c_str(), 0, timeout_ms);
+    }
+    void rebind_index(unsigned ifindex, int timeout_ms = 0)
+    {
+        rebind(nullptr, ifindex, timeout_ms);
+    }
+
     int fd() const
     {
         return check(netring_capture_fd(handle_));
@@ -525,6 +545,13 @@ class capture
     {
         struct netring_error detail;
         if (netring_capture_open(interface, config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+
+    void rebind(const char *interface, unsigned ifindex, int timeout_ms)
+    {
+        struct netring_error detail;
+        if (netring_capture_rebind(handle_, interface, ifindex, timeout_ms, &detail) < 0)
             throw error(detail);
     }
 

@@ -51,8 +51,12 @@ pub mod flags {
     pub const LOCK_MEMORY: u64 = 0x20;
     /// Never shrink the ring.
     pub const EXACT: u64 = 0x40;
+    /// A link that is down is an error.
+    pub const DOWN_IS_ERROR: u64 = 0x100;
+    /// The descriptor is readable for an event too.
+    pub const EVENTS_ON_FD: u64 = 0x200;
     /// All that are known.
-    pub const KNOWN: u64 = 0x7f;
+    pub const KNOWN: u64 = 0x37f;
 }
 
 /// Values that belong together, for one kind of use.
@@ -172,6 +176,13 @@ impl CaptureConfig {
                 "flags",
                 "NETRING_CAPTURE_PROMISCUOUS and NETRING_CAPTURE_ALL_MULTICAST need one \
                  interface, not \"any\": open a capture for each, or set them with ip link",
+            ));
+        }
+        if any && self.has(flags::DOWN_IS_ERROR | flags::EVENTS_ON_FD) {
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_DOWN_IS_ERROR and NETRING_CAPTURE_EVENTS_ON_FD need one \
+                 interface: \"any\" has no link events",
             ));
         }
         if self.frame_count().is_none() {

@@ -1,12 +1,14 @@
 //! The capture: an AF_PACKET receive ring and its readers.
 
+use crate::afpacket::binding::{Binding, Bindings};
 use crate::afpacket::consumer::Consumer;
 use crate::afpacket::counters::{Counters, Environment, KernelCounters, Lost, Stats, add};
+use crate::afpacket::events::{Event, Events, Next};
 use crate::afpacket::loss::Losses;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::block::{Block, BlockInfo, Owner};
-use crate::config::Bound;
+use crate::config::{Bound, flags};
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
@@ -43,7 +45,7 @@ pub struct CaptureInfo {
     pub block_timeout: u32,
     /// Milliseconds the kernel's timer was given; 0: its own choice.
     pub timer_ms: u32,
-    /// The interface's index, 0: any.
+    /// The interface's index, 0: any; as last bound.
     pub ifindex: u32,
     /// The running kernel.
     pub kernel_version: u32,
@@ -55,20 +57,39 @@ pub struct CaptureInfo {
     pub memory: u64,
     /// Bytes it might have been.
     pub memory_bound: u64,
-    /// The interface's name, or "any".
+    /// The name it was last bound by, or "any".
     pub interface: String,
+}
+
+/// A link that is down, where that is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Down {
+    /// It is up, or nobody wants to know.
+    No,
+    /// It went down, and no reader was told.
+    Untold,
+    /// It was down when a reader last looked.
+    Told,
 }
 
 /// The readers' common state.
 #[derive(Debug)]
-struct Reader {
-    consumer: Consumer,
+pub(super) struct Reader {
+    pub(super) consumer: Consumer,
+    /// Which blocks came through which interface.
+    pub(super) bindings: Bindings,
+    /// Every record is looked at before its block is handed out.
+    pub(super) tally: bool,
+    /// Outgoing packets of loopback devices are marked away.
+    pub(super) drop_looped: bool,
     /// The socket's hook is drained for good; nothing new arrives.
-    quiesced: bool,
+    pub(super) quiesced: bool,
     /// The interface is gone.
-    gone: bool,
+    pub(super) gone: bool,
+    /// The link is down.
+    pub(super) down: Down,
     /// Capturing could not go on after a flush.
-    failed: Option<Error>,
+    pub(super) failed: Option<Error>,
     /// The waiter's `more` is set.
     more: bool,
     /// Drops and freezes, and what they came from.
@@ -78,7 +99,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
+    pub(super) fn log(&mut self, level: Level, text: fmt::Arguments<'_>) {
         if log::enabled(level) {
             self.messages.push((level, text.to_string()));
         }
@@ -97,16 +118,16 @@ pub struct Capture {
     pub(super) socket: Socket,
     pub(super) ring: Arc<Ring>,
     pub(super) waiter: Waiter,
-    pub(super) info: CaptureInfo,
-    /// The link type of every packet; `None`: each record says.
-    link_type: Option<u16>,
-    /// Every record is looked at before its block is handed out.
-    tally: bool,
-    drop_looped: bool,
+    pub(super) events: Events,
+    pub(super) info: Mutex<CaptureInfo>,
+    /// Every interface is captured.
+    pub(super) any: bool,
+    /// `config::flags` asked for.
+    pub(super) flags: u64,
     reader: Mutex<Reader>,
     counters: Counters,
     kernel: Mutex<KernelCounters>,
-    environment: Mutex<Environment>,
+    pub(super) environment: Mutex<Environment>,
     current: Arc<Current>,
     last_error: Mutex<Option<Error>>,
 }
@@ -116,7 +137,9 @@ pub(super) struct Parts {
     pub(super) socket: Socket,
     pub(super) ring: Ring,
     pub(super) waiter: Waiter,
+    pub(super) events: Events,
     pub(super) info: CaptureInfo,
+    pub(super) flags: u64,
     pub(super) link_type: Option<u16>,
     pub(super) tally: bool,
     pub(super) drop_looped: bool,
@@ -128,8 +151,15 @@ impl Capture {
         let ring = Arc::new(parts.ring);
         let reader = Reader {
             consumer: Consumer::new(Arc::clone(&ring)),
+            bindings: Bindings::new(Binding {
+                ifindex: parts.info.ifindex,
+                link_type: parts.link_type,
+            }),
+            tally: parts.tally,
+            drop_looped: parts.drop_looped,
             quiesced: false,
             gone: false,
+            down: Down::No,
             failed: None,
             more: false,
             losses: Losses::new(ring.block_count()),
@@ -139,10 +169,10 @@ impl Capture {
             socket: parts.socket,
             ring,
             waiter: parts.waiter,
-            info: parts.info,
-            link_type: parts.link_type,
-            tally: parts.tally,
-            drop_looped: parts.drop_looped,
+            events: parts.events,
+            any: parts.info.ifindex == 0,
+            info: Mutex::new(parts.info),
+            flags: parts.flags,
             reader: Mutex::new(reader),
             counters: Counters::default(),
             kernel: Mutex::new(KernelCounters::new()),
@@ -152,9 +182,20 @@ impl Capture {
         }
     }
 
-    /// What was granted.
-    pub fn info(&self) -> &CaptureInfo {
-        &self.info
+    /// What was granted, and the interface as it is called now.
+    pub fn info(&self) -> CaptureInfo {
+        let mut info = self.info.lock().clone();
+        if info.ifindex != 0 {
+            if let Ok(name) = self.socket.interface_name(info.ifindex) {
+                info.interface = String::from_utf8_lossy(&name).into_owned();
+            }
+        }
+        info
+    }
+
+    /// The interface's name, as it was last bound by.
+    pub(super) fn name(&self) -> String {
+        self.info.lock().interface.clone()
     }
 
     /// The descriptor that is readable exactly while `next_block(0)` would
@@ -167,7 +208,8 @@ impl Capture {
     ///
     /// # Errors
     /// `Wakeup`, `Shutdown` (stopped, everything handed out), `InterfaceNotFound`
-    /// (removed), `BadHandle` (being closed), `Io`.
+    /// (removed), `LinkDown` (where that is an error), `BadHandle` (being closed),
+    /// `Io`.
     pub fn next_block(&self, timeout_ms: i32) -> Result<Option<Arc<Block>>> {
         let deadline = Deadline::after(timeout_ms);
         let mut sure = false;
@@ -176,7 +218,7 @@ impl Capture {
             if block.is_some() {
                 return Ok(block);
             }
-            let watched = self.info.ifindex == 0 || self.waiter.watches_removal();
+            let watched = self.any || self.waiter.removal().is_some();
             // Nobody else may look why nothing comes: a held block.
             let watching = log::enabled(Level::Warn) && self.ring.held() > 0;
             let short = !watched || watching;
@@ -194,7 +236,45 @@ impl Capture {
         }
     }
 
-    fn with_reader<R>(&self, work: impl FnOnce(&mut Reader) -> R) -> R {
+    /// The next link event; `None` after `timeout_ms` (as `next_block`).
+    ///
+    /// # Errors
+    /// `NotSupported` ("any"), `Shutdown` (stopped, every event told),
+    /// `InterfaceNotFound` (removed or moved, and told so), `BadHandle` (being
+    /// closed), `Io`.
+    pub fn next_event(&self, timeout_ms: i32) -> Result<Option<Event>> {
+        if self.any {
+            return Err(Error::new(
+                Kind::NotSupported,
+                "interface",
+                "a capture on \"any\" has no link events: it goes on whatever becomes of an \
+                 interface; open a capture on the one that matters",
+            ));
+        }
+        let deadline = Deadline::after(timeout_ms);
+        loop {
+            if self.waiter.is_closing() {
+                return Err(closed());
+            }
+            match self.events.next(&self.socket) {
+                Next::Event(event) => return Ok(Some(event)),
+                Next::Gone => return Err(self.interface_gone()),
+                Next::Nothing => {}
+            }
+            if self.waiter.is_stopped() {
+                return Err(stopped());
+            }
+            let watch = self.events.watch().map(|watch| watch.fd());
+            let longest = if watch.is_some() { LONGEST_WAIT_MS } else { SHORT_WAIT_MS };
+            let left = deadline.left_ms(longest);
+            if left == 0 {
+                return Ok(None);
+            }
+            self.waiter.wait_for_notice(watch, left).map_err(wait_failed)?;
+        }
+    }
+
+    pub(super) fn with_reader<R>(&self, work: impl FnOnce(&mut Reader) -> R) -> R {
         let mut reader = self.reader.lock();
         let result = work(&mut reader);
         let messages = std::mem::take(&mut reader.messages);
@@ -207,14 +287,14 @@ impl Capture {
 
     fn try_next(&self, reader: &mut Reader, sure: bool) -> Result<Option<Arc<Block>>> {
         if self.waiter.is_closing() {
-            return Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
+            return Err(closed());
         }
         if self.waiter.take_wakeup(sure) {
             self.rearm(reader);
             return Err(Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup"));
         }
-        let stopped = self.waiter.is_stopped();
-        if stopped && !reader.quiesced {
+        let is_stopped = self.waiter.is_stopped();
+        if is_stopped && !reader.quiesced {
             self.quiesce(reader);
         }
         self.look_for_losses(reader);
@@ -222,17 +302,19 @@ impl Capture {
             self.rearm(reader);
             return Ok(Some(block));
         }
-        if stopped {
+        if is_stopped {
             // For the next thread, and for edge-triggered loops.
             self.waiter.stop();
-            return Err(Error::new(Kind::Shutdown, "stop", "the capture is stopped"));
+            return Err(stopped());
         }
         let lost = match &reader.failed {
             Some(error) => Some(error.clone()),
-            None => reader.gone.then(|| self.interface_gone()),
+            None if reader.gone => Some(self.interface_gone()),
+            None => self.still_down(reader).then(|| self.link_down()),
         };
         if let Some(error) = lost {
             self.waiter.more();
+            reader.more = true;
             return Err(error);
         }
         if reader.more {
@@ -244,7 +326,7 @@ impl Capture {
 
     /// After something was returned: what the socket reported is taken note of,
     /// and whatever else is ready is signalled anew.
-    fn rearm(&self, reader: &mut Reader) {
+    pub(super) fn rearm(&self, reader: &mut Reader) {
         let reported = self.waiter.wait(0).unwrap_or_default();
         if reported.socket_error || reported.removed {
             self.look_at_link(reader);
@@ -252,6 +334,7 @@ impl Capture {
         let more = reader.consumer.has_something()
             || reader.gone
             || reader.failed.is_some()
+            || reader.down != Down::No
             || reported.woken
             || self.waiter.is_stopped();
         if more {
@@ -287,9 +370,9 @@ impl Capture {
         let mut last_ns = taken.last_ns;
         let mut away = 0;
         let partial = taken.flags & crate::block::PARTIAL != 0;
-        if self.tally || partial {
+        if reader.tally || partial {
             let mut end = taken.records;
-            let (tally, last) = taken.memory.tally(&mut end, self.drop_looped);
+            let (tally, last) = taken.memory.tally(&mut end, reader.drop_looped);
             away = tally.skipped + tally.looped;
             add(&counters.skipped, tally.skipped.into());
             add(&counters.looped, tally.looped.into());
@@ -302,16 +385,23 @@ impl Capture {
         add(&counters.delivered, count.saturating_sub(away).into());
         add(&counters.blocks_delivered, 1);
         add(&counters.blocks_empty, u64::from(count == 0));
+        let binding = reader.bindings.of(taken.sequence);
         let info = BlockInfo {
             count,
             sequence: taken.sequence,
             first_ns: if count == 0 { last_ns } else { taken.memory.time_at(taken.records.offset) },
             last_ns,
             flags: taken.flags,
-            ifindex: self.info.ifindex,
+            ifindex: binding.ifindex,
         };
         let owner = Owner::Ring { ring: Arc::clone(&self.ring), index: taken.index };
-        Some(Arc::new(Block::new(taken.memory, self.link_type, info, taken.records.offset, owner)))
+        Some(Arc::new(Block::new(
+            taken.memory,
+            binding.link_type,
+            info,
+            taken.records.offset,
+            owner,
+        )))
     }
 
     /// Before a block is taken, also where one is always ready: that is when the
@@ -343,7 +433,7 @@ impl Capture {
         // What a log callback causes is not logged: it is told later.
         if log::enabled(Level::Warn) && !log::in_sink() {
             let total = self.kernel.lock().lost();
-            let line = reader.losses.line(&self.info.interface, total);
+            let line = reader.losses.line(&self.name(), total);
             reader.log(Level::Warn, format_args!("{line}"));
         }
     }
@@ -352,7 +442,7 @@ impl Capture {
     /// drained (af_packet.c packet_do_bind, synchronize_net) and what the open
     /// block holds is complete.
     fn quiesce(&self, reader: &mut Reader) {
-        match self.socket.bind(ETH_P_UNUSED, self.info.ifindex as i32) {
+        match self.socket.bind(ETH_P_UNUSED, reader.bindings.now().ifindex as i32) {
             // Without the interface there is no hook either.
             Ok(()) | Err(Errno(libc::ENODEV)) => reader.consumer.open_block_is_complete(),
             Err(errno) => reader.log(
@@ -363,7 +453,7 @@ impl Capture {
         // A bind to a link that is down leaves ENETDOWN behind.
         self.socket.take_error();
         reader.quiesced = true;
-        reader.log(Level::Debug, format_args!("{}: intake ended", self.info.interface));
+        reader.log(Level::Debug, format_args!("{}: intake ended", self.name()));
     }
 
     /// Makes the open block ready now, and goes on capturing.
@@ -382,7 +472,7 @@ impl Capture {
             return Err(error.clone());
         }
         if !reader.quiesced {
-            let ifindex = self.info.ifindex as i32;
+            let ifindex = reader.bindings.now().ifindex as i32;
             let drained = self.socket.bind(ETH_P_UNUSED, ifindex);
             if drained.is_ok() {
                 reader.consumer.open_block_is_complete();
@@ -408,7 +498,7 @@ impl Capture {
             drained.map_err(|errno| bind_failed("flush could not end the intake", errno))?;
         }
         let ready = reader.consumer.has_something();
-        reader.log(Level::Debug, format_args!("{}: flushed, ready: {ready}", self.info.interface));
+        reader.log(Level::Debug, format_args!("{}: flushed, ready: {ready}", self.name()));
         if ready {
             reader.more = true;
             self.waiter.more();
@@ -418,31 +508,81 @@ impl Capture {
 
     /// Reads the socket's pending error, which otherwise makes every poll
     /// return, and finds out whether the interface still exists.
-    fn look_at_link(&self, reader: &mut Reader) {
+    pub(super) fn look_at_link(&self, reader: &mut Reader) {
         self.waiter.clear_removal();
         let error = self.socket.take_error();
         if error != 0 {
-            let name = &self.info.interface;
-            reader.log(Level::Info, format_args!("{name}: {}", Errno(error)));
+            reader.log(Level::Info, format_args!("{}: {}", self.name(), Errno(error)));
         }
-        if self.info.ifindex != 0
-            && !reader.gone
-            && self.socket.bound().is_ok_and(|address| address.sll_ifindex == -1)
-        {
+        let ifindex = reader.bindings.now().ifindex;
+        if ifindex == 0 || reader.gone {
+            return;
+        }
+        if self.socket.bound().is_ok_and(|address| address.sll_ifindex == -1) {
             reader.gone = true;
             // The kernel drained the hook before it said so
             // (dev.c unregister_netdevice_many_notify, synchronize_net).
             reader.consumer.open_block_is_complete();
-            self.waiter.more();
-            reader.more = true;
+        } else if error == libc::ENETDOWN && self.flags & flags::DOWN_IS_ERROR != 0 {
+            reader.down = Down::Untold;
+            self.hand_over_open_block(reader, ifindex);
+        } else {
+            return;
         }
+        self.waiter.more();
+        reader.more = true;
+    }
+
+    /// What was received before the link went down is to come before the error,
+    /// not when the block's timer runs out. A failure costs only that order.
+    fn hand_over_open_block(&self, reader: &mut Reader, ifindex: u32) {
+        if !reader.quiesced && self.socket.bind(ETH_P_UNUSED, ifindex as i32).is_ok() {
+            reader.consumer.open_block_is_complete();
+            if let Err(errno) = self.socket.bind(ETH_P_ALL, ifindex as i32) {
+                reader.failed = Some(bind_failed("capturing could not go on", errno));
+            }
+            // Each bind to a link that is down leaves ENETDOWN behind.
+            self.socket.take_error();
+        }
+    }
+
+    /// Whether a reader is to be told that the link is down.
+    fn still_down(&self, reader: &mut Reader) -> bool {
+        let ifindex = reader.bindings.now().ifindex;
+        let is_up = || {
+            let name = self.socket.interface_name(ifindex)?;
+            Ok(self.socket.interface_flags(&name)? & libc::IFF_UP as u32 != 0)
+        };
+        reader.down = match reader.down {
+            Down::Untold => Down::Told,
+            Down::Told if is_up() == Ok::<_, Errno>(false) => Down::Told,
+            _ => Down::No,
+        };
+        reader.down != Down::No
+    }
+
+    fn link_down(&self) -> Error {
+        Error::new(
+            Kind::LinkDown,
+            "link",
+            format!(
+                "the link of {} is down; packets come again once it is up (`ip link set {0} up`), \
+                 and without NETRING_CAPTURE_DOWN_IS_ERROR waits go on meanwhile",
+                self.name()
+            ),
+        )
+        .with_os(libc::ENETDOWN)
     }
 
     fn interface_gone(&self) -> Error {
         Error::new(
             Kind::InterfaceNotFound,
             "interface",
-            format!("interface not found: {} was removed while open", self.info.interface),
+            format!(
+                "interface not found: {} was removed while open, or moved to another network \
+                 namespace; netring_capture_rebind goes on with the next one",
+                self.name()
+            ),
         )
         .with_os(libc::ENODEV)
     }
@@ -538,11 +678,12 @@ impl Capture {
                 self.tell_losses(reader);
             }
         });
-        log::info!("{}: capture closed", self.info.interface);
+        log::info!("{}: capture closed", self.name());
         if let Err(errno) = self.ring.close() {
             // The mapping lingers and keeps the socket: at least nothing enters it.
             // The socket only: the last release may unmap the ring at any moment.
-            let _ = self.socket.bind(ETH_P_UNUSED, self.info.ifindex as i32);
+            let ifindex = self.info.lock().ifindex;
+            let _ = self.socket.bind(ETH_P_UNUSED, ifindex as i32);
             log::warning!(
                 "close: held blocks could not be copied ({errno}); the socket's memory stays until \
                  they are released"
@@ -600,6 +741,14 @@ pub fn release(block: &Block) {
     if block.release() == Some(true) {
         block.give_back();
     }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::BadHandle, "capture", "the capture is closed")
+}
+
+pub(super) fn stopped() -> Error {
+    Error::new(Kind::Shutdown, "stop", "the capture is stopped")
 }
 
 fn bind_failed(what: &str, errno: Errno) -> Error {

@@ -170,6 +170,12 @@ impl Consumer {
         (left > 0).then_some((Position { offset, left }, sequence))
     }
 
+    /// The sequence number of the block the kernel is filling, or will fill next.
+    pub fn open_sequence(&mut self) -> u64 {
+        let ahead = self.ready();
+        self.expected.wrapping_add(ahead)
+    }
+
     /// The socket has been drained: what the open block holds now is complete,
     /// and [`take`](Self::take) may give it. The kernel writes num_pkts before
     /// the record, and only a drained hook says that the record is there too
@@ -181,15 +187,14 @@ impl Consumer {
     /// Sequence number and record count of the block the kernel is filling.
     /// `None` while it fills none: the ring is full.
     fn open_block(&mut self) -> Option<(u64, u32)> {
-        let ahead = self.ready();
+        let sequence = self.open_sequence();
         let memory = self.ring.block(self.index(self.retired));
         if memory.status() & status::USER != 0 {
             return None;
         }
         let header = memory.header();
         // A block given back and not opened again still carries its old number.
-        (header.sequence == self.expected.wrapping_add(ahead))
-            .then_some((header.sequence, header.count))
+        (header.sequence == sequence).then_some((sequence, header.count))
     }
 
     /// Records in the ring that were not handed out, counted from the headers.

@@ -171,6 +171,8 @@ impl Default for KernelCounters {
 pub struct Environment {
     netlink: Option<Netlink>,
     ifindex: u32,
+    /// What earlier interfaces lost while they were captured.
+    earlier: LinkCounters,
     interface_then: Option<LinkCounters>,
     /// The last reading, kept for when the interface is gone.
     interface_now: Option<LinkCounters>,
@@ -185,23 +187,40 @@ impl Environment {
         Self {
             netlink,
             ifindex,
+            earlier: LinkCounters::default(),
             interface_then,
             interface_now: interface_then,
             softnet_then: softnet::read(),
         }
     }
 
+    /// Goes on with another interface; what was lost so far stays counted.
+    pub fn rebind(&mut self, ifindex: u32) {
+        if let Some(lost) = self.interface() {
+            self.earlier = lost;
+        }
+        self.ifindex = ifindex;
+        self.interface_then = self.read();
+        self.interface_now = self.interface_then;
+    }
+
+    fn read(&self) -> Option<LinkCounters> {
+        self.netlink.as_ref().and_then(|link| link.link_counters(self.ifindex).ok())
+    }
+
+    fn interface(&mut self) -> Option<LinkCounters> {
+        self.interface_now = self.read().or(self.interface_now);
+        let (now, then, earlier) = (self.interface_now?, self.interface_then?, self.earlier);
+        Some(LinkCounters {
+            rx_dropped: earlier.rx_dropped + now.rx_dropped.saturating_sub(then.rx_dropped),
+            rx_fifo: earlier.rx_fifo + now.rx_fifo.saturating_sub(then.rx_fifo),
+            rx_missed: earlier.rx_missed + now.rx_missed.saturating_sub(then.rx_missed),
+        })
+    }
+
     /// Writes what was lost since into `stats`.
     pub fn report(&mut self, stats: &mut Stats) {
-        let now = self.netlink.as_ref().and_then(|link| link.link_counters(self.ifindex).ok());
-        self.interface_now = now.or(self.interface_now);
-        if let (Some(now), Some(then)) = (self.interface_now, self.interface_then) {
-            stats.interface = Some(LinkCounters {
-                rx_dropped: now.rx_dropped.saturating_sub(then.rx_dropped),
-                rx_fifo: now.rx_fifo.saturating_sub(then.rx_fifo),
-                rx_missed: now.rx_missed.saturating_sub(then.rx_missed),
-            });
-        }
+        stats.interface = self.interface();
         if let (Some(now), Some(then)) = (softnet::read(), self.softnet_then) {
             stats.softnet = Some(Softnet {
                 dropped: now.dropped.saturating_sub(then.dropped),

@@ -5,13 +5,18 @@
 //! is handed out -> [`record`] walks it -> the release goes through [`ring`]
 //! back to the kernel (release store). [`open`] builds a [`capture`],
 //! [`waiter`] is what its threads and outer event loops wait on, [`counters`]
-//! keeps the statistics, [`loss`] says why packets were dropped.
+//! keeps the statistics, [`loss`] says why packets were dropped. [`events`] tells
+//! what becomes of the interface, [`rebind`] goes on with another one,
+//! [`binding`] remembers which block came through which.
 
+pub mod binding;
 pub mod capture;
 pub mod consumer;
 pub mod counters;
+pub mod events;
 pub mod loss;
 mod open;
+pub mod rebind;
 #[allow(unsafe_code)]
 pub mod record;
 #[allow(unsafe_code)]

@@ -4,6 +4,7 @@
 
 use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
+use crate::afpacket::events::Events;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
@@ -12,8 +13,8 @@ use crate::filter::Program;
 use crate::fork;
 use crate::log::{self, Level};
 use crate::packet::link_type;
+use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::mmap::Mapping;
-use crate::sys::netlink::RemovalWatch;
 use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
 use crate::sys::socket::{Socket, attach_filter, interface_index};
 use crate::sys::{Errno, process};
@@ -107,31 +108,21 @@ impl Capture {
             let microseconds = config.busy_poll as i32;
             option(&socket, "SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds)?;
         }
-        if config.has(flags::PROMISCUOUS) {
-            join(
-                &socket,
-                &name,
-                ifindex,
-                libc::PACKET_MR_PROMISC,
-                "PACKET_ADD_MEMBERSHIP (promiscuous)",
-            )?;
+        for (flag, membership) in MEMBERSHIPS {
+            if config.has(flag) {
+                join(&socket, &name, ifindex, membership)?;
+            }
         }
-        if config.has(flags::ALL_MULTICAST) {
-            join(
-                &socket,
-                &name,
-                ifindex,
-                libc::PACKET_MR_ALLMULTI,
-                "PACKET_ADD_MEMBERSHIP (allmulti)",
-            )?;
-        }
-        let removal = match ifindex {
-            0 => None,
-            ifindex => watch_removal(ifindex),
+        let (removal, changes) = match ifindex {
+            0 => (None, None),
+            ifindex => watch_link(ifindex, interface),
         };
-        let waiter = Waiter::new(&socket, removal).map_err(no_waiter)?;
+        let on_fd = config.has(flags::EVENTS_ON_FD);
+        let waiter =
+            Waiter::new(&socket, removal, changes.as_ref().filter(|_| on_fd)).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
         socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
+        let events = Events::new(changes, &socket, ifindex, interface);
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
 
         let keep_looped = config.has(flags::KEEP_LOOPED);
@@ -168,7 +159,9 @@ impl Capture {
             socket,
             ring: Ring::new(mapping, &geometry),
             waiter,
+            events,
             info,
+            flags: config.flags,
             link_type,
             tally: drop_looped || may_cut,
             drop_looped,
@@ -184,7 +177,7 @@ fn shown(interface: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&interface[..interface.len().min(64)])
 }
 
-fn interface_name(interface: &[u8]) -> Result<CString> {
+pub(super) fn interface_name(interface: &[u8]) -> Result<CString> {
     let refused = |why: &str| {
         Error::config("interface", format!("interface name {:?} {why}", shown(interface)))
     };
@@ -213,7 +206,7 @@ fn find_interface(name: &CString) -> Result<u32> {
     })
 }
 
-fn not_found(name: &CString) -> Error {
+pub(super) fn not_found(name: &CString) -> Error {
     Error::new(
         Kind::InterfaceNotFound,
         "interface",
@@ -388,39 +381,73 @@ fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping
     Ok((mapping, is_locked))
 }
 
-fn join(
+/// What a capture may ask of its interface while it is open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Membership {
+    kind: i32,
+    step: &'static str,
+}
+
+/// By flag.
+pub(super) const MEMBERSHIPS: [(u64, Membership); 2] = [
+    (
+        flags::PROMISCUOUS,
+        Membership { kind: libc::PACKET_MR_PROMISC, step: "PACKET_ADD_MEMBERSHIP (promiscuous)" },
+    ),
+    (
+        flags::ALL_MULTICAST,
+        Membership { kind: libc::PACKET_MR_ALLMULTI, step: "PACKET_ADD_MEMBERSHIP (allmulti)" },
+    ),
+];
+
+impl Membership {
+    fn request(self, ifindex: u32) -> libc::packet_mreq {
+        libc::packet_mreq {
+            mr_ifindex: ifindex as i32,
+            mr_type: self.kind as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        }
+    }
+}
+
+pub(super) fn join(
     socket: &Socket,
     name: &CString,
     ifindex: u32,
-    kind: i32,
-    step: &'static str,
+    membership: Membership,
 ) -> Result<()> {
-    let request = libc::packet_mreq {
-        mr_ifindex: ifindex as i32,
-        mr_type: kind as u16,
-        mr_alen: 0,
-        mr_address: [0; 8],
-    };
+    let request = membership.request(ifindex);
     socket.set(SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request).map_err(|errno| {
         if errno.0 == libc::ENODEV {
             return not_found(name);
         }
+        let step = membership.step;
         Error::new(Kind::SockOpt, step, format!("socket option {step} was refused: {errno}"))
             .with_os(errno.0)
     })
 }
 
+/// Ends what [`join`] began. An interface that is gone has forgotten it.
+pub(super) fn leave(socket: &Socket, ifindex: u32, membership: Membership) {
+    let _ = socket.set(SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, &membership.request(ifindex));
+}
+
 /// Confined programs may lack netlink (systemd's RestrictAddressFamilies): the
 /// waits then look for themselves.
-fn watch_removal(ifindex: u32) -> Option<RemovalWatch> {
-    let watch = RemovalWatch::open(ifindex);
-    if let Err(errno) = &watch {
-        log::warning!(
-            "netlink refused ({errno}): waits look once a second whether the interface is still \
-             there, and interface counters are missing"
-        );
+fn watch_link(ifindex: u32, name: &[u8]) -> (Option<LinkWatch>, Option<LinkWatch>) {
+    let watches = LinkWatch::open(Watched::Removal(ifindex))
+        .and_then(|removal| Ok((removal, LinkWatch::open(Watched::Changes(ifindex, name))?)));
+    match watches {
+        Ok((removal, changes)) => (Some(removal), Some(changes)),
+        Err(errno) => {
+            log::warning!(
+                "netlink refused ({errno}): waits look once a second what became of the interface, \
+                 its descriptor is not readable for that, and interface counters are missing"
+            );
+            (None, None)
+        }
     }
-    watch.ok()
 }
 
 /// The remedy where descriptors have run out.
@@ -441,7 +468,7 @@ fn no_waiter(errno: Errno) -> Error {
     .with_os(errno.0)
 }
 
-fn no_bind(errno: Errno, name: &CString) -> Error {
+pub(super) fn no_bind(errno: Errno, name: &CString) -> Error {
     if errno.0 == libc::ENODEV {
         return not_found(name);
     }

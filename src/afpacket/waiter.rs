@@ -11,12 +11,16 @@
 //! reported, and `more` is set for as long as another block is ready. Writing
 //! `more` again makes a fresh edge, for edge-triggered outer loops and for the
 //! next of several waiting threads.
+//!
+//! Link events are no part of it: who waits for packets is not to be woken for
+//! them. A capture that wants its descriptor readable for an event too gets a
+//! second epoll around both.
 
 use crate::sys::Result;
-use crate::sys::epoll::{Epoll, EventFd};
-use crate::sys::netlink::RemovalWatch;
+use crate::sys::epoll::{Epoll, EventFd, poll_two};
+use crate::sys::link_watch::LinkWatch;
 use crate::sys::socket::Socket;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SOCKET: u64 = 0;
@@ -24,6 +28,8 @@ const MORE: u64 = 1;
 const WAKEUP: u64 = 2;
 const STOP: u64 = 3;
 const REMOVAL: u64 = 4;
+const PACKETS: u64 = 5;
+const EVENTS: u64 = 6;
 
 /// What a wait reported, as far as it needs an answer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,10 +46,12 @@ pub struct Reported {
 #[derive(Debug)]
 pub struct Waiter {
     epoll: Epoll,
+    /// What outer loops get where they want events too.
+    with_events: Option<Epoll>,
     more: EventFd,
     wakeup: EventFd,
     stop: EventFd,
-    removal: Option<RemovalWatch>,
+    removal: Option<LinkWatch>,
     /// A wakeup may be pending: saves a system call where none is.
     maybe_woken: AtomicBool,
     stopped: AtomicBool,
@@ -51,10 +59,16 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits on `socket`, on `removal`, and on what the other methods signal.
-    pub fn new(socket: &Socket, removal: Option<RemovalWatch>) -> Result<Self> {
+    /// Waits on `socket`, on `removal`, and on what the other methods signal;
+    /// outer loops on `events` too, where it is given.
+    pub fn new(
+        socket: &Socket,
+        removal: Option<LinkWatch>,
+        events: Option<&LinkWatch>,
+    ) -> Result<Self> {
         let waiter = Self {
             epoll: Epoll::new()?,
+            with_events: if events.is_some() { Some(Epoll::new()?) } else { None },
             more: EventFd::new()?,
             wakeup: EventFd::new()?,
             stop: EventFd::new()?,
@@ -70,12 +84,22 @@ impl Waiter {
         if let Some(removal) = &waiter.removal {
             waiter.epoll.add(removal.fd(), libc::EPOLLIN, REMOVAL)?;
         }
+        if let (Some(outer), Some(events)) = (&waiter.with_events, events) {
+            outer.add(waiter.epoll.fd(), libc::EPOLLIN, PACKETS)?;
+            outer.add(events.fd(), libc::EPOLLIN, EVENTS)?;
+        }
         Ok(waiter)
     }
 
     /// The descriptor for outer loops.
     pub fn fd(&self) -> RawFd {
-        self.epoll.raw()
+        self.with_events.as_ref().unwrap_or(&self.epoll).raw()
+    }
+
+    /// Waits until `notices` is readable, a stop or a close, for at most
+    /// `timeout_ms` (-1: for ever).
+    pub fn wait_for_notice(&self, notices: Option<BorrowedFd<'_>>, timeout_ms: i32) -> Result<()> {
+        poll_two(self.stop.fd(), notices, timeout_ms)
     }
 
     /// Waits until something may have happened, for at most `timeout_ms` (-1:
@@ -93,9 +117,9 @@ impl Waiter {
         Ok(reported)
     }
 
-    /// Whether a removal of the interface is reported.
-    pub fn watches_removal(&self) -> bool {
-        self.removal.is_some()
+    /// Where a removal of the interface is reported.
+    pub fn removal(&self) -> Option<&LinkWatch> {
+        self.removal.as_ref()
     }
 
     /// Takes note of a reported removal.

@@ -72,7 +72,7 @@ pub struct netring_capture_info {
     /// `block_timeout` is 0 (only full blocks): the longest it can count,
     /// 4294967295 (49 days) since Linux 6.18, 65535 before.
     pub timer_ms: u32,
-    /// Index of the interface; 0: any.
+    /// Index of the interface, as last bound; 0: any.
     pub ifindex: u32,
     /// The running kernel, 0x00MMmmpp.
     pub kernel_version: u32,
@@ -86,7 +86,7 @@ pub struct netring_capture_info {
     pub memory: u64,
     /// Bytes it could have taken at most when the ring was opened.
     pub memory_bound: u64,
-    /// Name of the interface when it was opened, NUL-terminated; "any".
+    /// Name of the interface now, or when it was last there, NUL-terminated; "any".
     pub interface: [c_char; 16],
 }
 
@@ -235,11 +235,15 @@ impl From<&Stats> for netring_stats {
 }
 
 /// A call on a capture; its failure is kept for netring_capture_last_error.
-fn on_capture(
+pub(crate) fn on_capture(
     capture: *mut netring_capture,
     call: impl FnOnce(&Pinned<Capture>) -> Result<c_int>,
 ) -> c_int {
-    guard_handle(&CAPTURES, capture, call, |capture, error| capture.note(error))
+    guard_handle(&CAPTURES, capture, call, |capture, error| {
+        if let Some(capture) = capture {
+            capture.note(error);
+        }
+    })
 }
 
 /// Opens a capture on an interface, by name, or on "any": every interface of
@@ -329,11 +333,14 @@ pub unsafe extern "C" fn netring_capture_close(capture: *mut netring_capture) ->
 /// Blocks come in the kernel's order. Several threads may call this on one
 /// capture, each gets its own block, and any number may be held; but while the
 /// oldest is held, a full ring drops packets. The wait goes on while the link
-/// is down.
+/// is down (netring_capture_next_event tells), unless the capture was opened
+/// with NETRING_CAPTURE_DOWN_IS_ERROR.
 ///
 /// Errors: NETRING_ESHUTDOWN, stopped, and everything received was handed out.
 /// NETRING_EWAKEUP, netring_capture_wakeup. NETRING_ENODEV, the interface was
-/// removed, and everything received was handed out. NETRING_EBADF, not a
+/// removed or moved to another network namespace, and everything received was
+/// handed out: netring_capture_rebind or close. NETRING_ENETDOWN, the link is
+/// down, where the capture wants to know. NETRING_EBADF, not a
 /// capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL. NETRING_EIO,
 /// waiting failed.
 /// Ownership: the caller releases `*out` with netring_block_release. MT-Safe.
@@ -566,8 +573,9 @@ fn take_batch(
 /// a turn, with any number of blocks held. The rest of a block that
 /// netring_capture_next_packet or netring_capture_dispatch has begun does not make
 /// it readable: call those with a timeout of 0 until they return 0. When the link
-/// goes down it may be readable once with nothing there. Returns the descriptor,
-/// 0 or more.
+/// goes down it may be readable once with nothing there. With
+/// NETRING_CAPTURE_EVENTS_ON_FD it is readable for an unread event too, until
+/// netring_capture_next_event has returned it. Returns the descriptor, 0 or more.
 ///
 /// Errors: NETRING_EBADF, not a capture. MT-Safe.
 /// Ownership: the capture's; do not close it, read from it, or use it after
@@ -666,7 +674,7 @@ pub unsafe extern "C" fn netring_capture_info(
 ) -> c_int {
     on_capture(capture, |capture| {
         writable_sized(out, "out", size, SHORTEST)?;
-        let mut value = netring_capture_info::from(capture.info());
+        let mut value = netring_capture_info::from(&capture.info());
         value.size = size as u32;
         // SAFETY: checked, and the caller's promise.
         unsafe { put_sized(out, size, &value) };

@@ -41,6 +41,13 @@ pub const NETRING_CAPTURE_KEEP_LOOPED: u64 = 0x10;
 pub const NETRING_CAPTURE_LOCK_MEMORY: u64 = 0x20;
 /// Fail rather than use a smaller ring than asked for.
 pub const NETRING_CAPTURE_EXACT: u64 = 0x40;
+/// A link that is down is an error: while it is, waits return NETRING_ENETDOWN
+/// once everything received was handed out. By default they go on. Not with
+/// "any".
+pub const NETRING_CAPTURE_DOWN_IS_ERROR: u64 = 0x100;
+/// netring_capture_fd is also readable while netring_capture_next_event with a
+/// timeout of 0 would return an event. Not with "any".
+pub const NETRING_CAPTURE_EVENTS_ON_FD: u64 = 0x200;
 
 const _: () = assert!(
     NETRING_CAPTURE_RXHASH == flags::RXHASH
@@ -50,6 +57,8 @@ const _: () = assert!(
         && NETRING_CAPTURE_KEEP_LOOPED == flags::KEEP_LOOPED
         && NETRING_CAPTURE_LOCK_MEMORY == flags::LOCK_MEMORY
         && NETRING_CAPTURE_EXACT == flags::EXACT
+        && NETRING_CAPTURE_DOWN_IS_ERROR == flags::DOWN_IS_ERROR
+        && NETRING_CAPTURE_EVENTS_ON_FD == flags::EVENTS_ON_FD
 );
 
 /// What `init` of a struct netring_capture_config holds once it is initialised.

@@ -1,7 +1,8 @@
 //! Error codes, their texts, and struct netring_error.
 
 use crate::error::{Error, Kind, Result};
-use crate::ffi::guard::guard_with;
+use crate::ffi::guard::{guard_handle, guard_with};
+use crate::ffi::handle::{Pinned, Table};
 use std::ffi::{CStr, c_char, c_int};
 
 /// Opening a packet socket needs CAP_NET_RAW: run as root, grant the program
@@ -25,7 +26,7 @@ pub const NETRING_EINVAL: c_int = -22;
 pub const NETRING_EMSGSIZE: c_int = -90;
 /// Not on this kernel, driver or build.
 pub const NETRING_ENOTSUP: c_int = -95;
-/// The link is down. For transmit: nothing returns it yet.
+/// The link is down, for a capture with NETRING_CAPTURE_DOWN_IS_ERROR.
 pub const NETRING_ENETDOWN: c_int = -100;
 /// The handle was stopped, and everything received has been handed out.
 pub const NETRING_ESHUTDOWN: c_int = -108;
@@ -202,12 +203,8 @@ pub(crate) unsafe fn guard_reporting(
     err: *mut netring_error,
     call: impl FnOnce() -> Result<c_int>,
 ) -> c_int {
-    let tell = |error: Option<&Error>| {
-        if !err.is_null() {
-            // SAFETY: writable by the caller's promise; unaligned is fine.
-            unsafe { err.write_unaligned(describe(error)) };
-        }
-    };
+    // SAFETY: the caller's promise.
+    let tell = |error: Option<&Error>| unsafe { tell(err, error) };
     guard_with(
         || {
             let value = call()?;
@@ -216,6 +213,47 @@ pub(crate) unsafe fn guard_reporting(
         },
         |error| tell(Some(error)),
     )
+}
+
+/// As [`guard_reporting`], for a call on a handle: poisons it if the call panics.
+///
+/// # Safety
+/// `err`, if not NULL, is writable.
+pub(crate) unsafe fn guard_handle_reporting<T: Send + Sync, H>(
+    table: &'static Table<T>,
+    handle: *const H,
+    err: *mut netring_error,
+    call: impl FnOnce(&Pinned<T>) -> Result<c_int>,
+    failed: impl FnOnce(&T, &Error),
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let tell = |error: Option<&Error>| unsafe { tell(err, error) };
+    guard_handle(
+        table,
+        handle,
+        |pinned| {
+            let value = call(pinned)?;
+            tell(None);
+            Ok(value)
+        },
+        |handle, error| {
+            if let Some(handle) = handle {
+                failed(handle, error);
+            }
+            tell(Some(error));
+        },
+    )
+}
+
+/// Describes an error, or that there is none.
+///
+/// # Safety
+/// `err`, if not NULL, is writable.
+unsafe fn tell(err: *mut netring_error, error: Option<&Error>) {
+    if !err.is_null() {
+        // SAFETY: writable by the caller's promise; unaligned is fine.
+        unsafe { err.write_unaligned(describe(error)) };
+    }
 }
 
 #[cfg(test)]

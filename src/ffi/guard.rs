@@ -69,23 +69,24 @@ pub(crate) fn guard(call: impl FnOnce() -> Result<c_int>) -> c_int {
     guard_with(call, |_| {})
 }
 
-/// A call on a handle: resolves it, and poisons it if the call panics.
+/// A call on a handle: resolves it, and poisons it if the call panics. `failed`
+/// gets the object, where the handle named one.
 #[inline]
 pub(crate) fn guard_handle<T: Send + Sync, H>(
     table: &'static Table<T>,
     handle: *const H,
     call: impl FnOnce(&Pinned<T>) -> Result<c_int>,
-    failed: impl FnOnce(&T, &Error),
+    failed: impl FnOnce(Option<&T>, &Error),
 ) -> c_int {
     match table.pin(handle) {
-        Err(error) => guard(|| Err(error)),
+        Err(error) => guard_with(|| Err(error), |error| failed(None, error)),
         Ok(pinned) => guard_with(
             || call(&pinned),
             |error| {
                 if error.kind == Kind::Panic {
                     pinned.poison();
                 }
-                failed(&pinned, error);
+                failed(Some(&pinned), error);
             },
         ),
     }

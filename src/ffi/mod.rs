@@ -4,6 +4,7 @@ pub mod block;
 pub mod capture;
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod filter;
 mod guard;
 mod handle;

@@ -1,12 +1,12 @@
-//! Monotonic time.
+//! Clocks.
 
 use std::time::Duration;
 
 fn read(clock: libc::clockid_t) -> Duration {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `ts` is a live timespec; both clocks exist on every Linux.
+    // SAFETY: `ts` is a live timespec; these clocks exist on every Linux.
     unsafe { libc::clock_gettime(clock, &mut ts) };
-    // Both fields of a monotonic clock are never negative.
+    // Never negative: monotonic, or after 1970.
     Duration::new(ts.tv_sec.unsigned_abs(), ts.tv_nsec.unsigned_abs() as u32)
 }
 
@@ -18,6 +18,11 @@ pub fn monotonic() -> Duration {
 /// CLOCK_MONOTONIC_COARSE: a few nanoseconds to read, exact to a tick.
 pub fn monotonic_coarse() -> Duration {
     read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// CLOCK_REALTIME, as the kernel stamps packets.
+pub fn realtime() -> Duration {
+    read(libc::CLOCK_REALTIME)
 }
 
 /// Nanoseconds of a duration, saturating (in 584 years).

@@ -1,7 +1,7 @@
-//! epoll and eventfd.
+//! epoll, eventfd and poll.
 
 use super::{Errno, Result, check};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// An epoll instance.
 #[derive(Debug)]
@@ -63,6 +63,24 @@ impl Epoll {
     pub fn raw(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+
+    /// The descriptor, for another instance.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// poll(2) for readability of one of two descriptors, for at most `timeout_ms`
+/// (-1: for ever). An interrupting signal ends it early.
+pub fn poll_two(one: BorrowedFd<'_>, other: Option<BorrowedFd<'_>>, timeout_ms: i32) -> Result<()> {
+    let of = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // A negative descriptor is passed over.
+    let mut both = [of(one.as_raw_fd()), of(other.map_or(-1, |fd| fd.as_raw_fd()))];
+    // SAFETY: a live array and its length.
+    match check(unsafe { libc::poll(both.as_mut_ptr(), both.len() as libc::nfds_t, timeout_ms) }) {
+        Ok(_) | Err(Errno(libc::EINTR)) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// A non-blocking eventfd.
@@ -96,7 +114,6 @@ impl EventFd {
 
     /// The descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
         self.0.as_fd()
     }
 }

@@ -1,10 +1,8 @@
-//! rtnetlink: the counters of one interface, and its removal; by index (a
-//! rename does not matter), in the network namespace they were opened in.
+//! rtnetlink: the counters of one interface, by index (a rename does not
+//! matter), in the network namespace it was opened in.
 
-use super::filter::SockFilter;
-use super::socket::attach_filter;
 use super::{Errno, Result, check};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const IFLA_STATS64: u16 = 23;
 
@@ -17,60 +15,6 @@ pub struct LinkCounters {
     pub rx_fifo: u64,
     /// Missed by the device: no buffer was free.
     pub rx_missed: u64,
-}
-
-/// Tells when one interface is removed or moved to another network namespace.
-#[derive(Debug)]
-pub struct RemovalWatch(OwnedFd);
-
-impl RemovalWatch {
-    /// Watches the interface with this index, in the caller's network
-    /// namespace. Nothing else makes its descriptor readable: a filter on the
-    /// socket lets only RTM_DELLINK of this interface in.
-    pub fn open(ifindex: u32) -> Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers.
-        let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
-        // SAFETY: a descriptor just made, owned by nobody else.
-        let watch = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        // Filters load in network byte order; netlink headers are in the host's.
-        let kind = u32::from(u16::from_be_bytes(libc::RTM_DELLINK.to_ne_bytes()));
-        let index = u32::from_be_bytes(ifindex.to_ne_bytes());
-        let filter = [
-            SockFilter::new(0x28, 0, 0, 4),     // ldh [4]: nlmsg_type
-            SockFilter::new(0x15, 0, 3, kind),  // jeq
-            SockFilter::new(0x20, 0, 0, 20),    // ld [20]: ifi_index
-            SockFilter::new(0x15, 0, 1, index), // jeq
-            SockFilter::new(0x06, 0, 0, u32::MAX),
-            SockFilter::new(0x06, 0, 0, 0),
-        ];
-        attach_filter(watch.fd(), &filter)?;
-        // SAFETY: integers only, its padding included.
-        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        address.nl_groups = libc::RTMGRP_LINK as u32;
-        // SAFETY: a live sockaddr_nl and its size.
-        check(unsafe {
-            libc::bind(
-                watch.0.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_nl>() as libc::socklen_t,
-            )
-        })?;
-        Ok(watch)
-    }
-
-    /// Forgets what was told; whoever asks looks at the socket it cares for.
-    pub fn clear(&self) {
-        let mut byte = 0_u8;
-        // SAFETY: one writable byte; the rest of each message is discarded.
-        while unsafe { libc::recv(self.0.as_raw_fd(), (&raw mut byte).cast(), 1, 0) } >= 0 {}
-    }
-
-    /// The descriptor.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }
 
 /// A route netlink socket.
@@ -114,11 +58,13 @@ impl Netlink {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// The integer at an offset; `None` behind the end.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+/// As [`u16_at`].
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 

@@ -146,25 +146,58 @@ fn empty_address() -> libc::sockaddr_ll {
     }
 }
 
-/// The index of an interface of this network namespace. (libc's
+/// The index of an interface of the caller's network namespace. (libc's
 /// if_nametoindex hides why it fails.)
 pub fn interface_index(name: &CStr) -> Result<u32> {
     // SAFETY: no pointers.
     let fd =
         check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: a descriptor just made, owned by nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    Socket(unsafe { OwnedFd::from_raw_fd(fd) }).interface_index(name)
+}
+
+/// netdevice(7): interfaces of the socket's network namespace.
+impl Socket {
+    /// The index of the interface with this name.
+    pub fn interface_index(&self, name: &CStr) -> Result<u32> {
+        let mut request = named(name.to_bytes())?;
+        self.interface_request(libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: SIOCGIFINDEX has written this member.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+    }
+
+    /// The name of the interface with this index.
+    pub fn interface_name(&self, ifindex: u32) -> Result<Vec<u8>> {
+        let mut request = named(b"")?;
+        request.ifr_ifru.ifru_ifindex = ifindex as i32;
+        self.interface_request(libc::SIOCGIFNAME, &mut request)?;
+        let name = request.ifr_name.iter().take_while(|byte| **byte != 0);
+        Ok(name.map(|byte| *byte as u8).collect())
+    }
+
+    /// The IFF_* flags of the interface with this name.
+    pub fn interface_flags(&self, name: &[u8]) -> Result<u32> {
+        let mut request = named(name)?;
+        self.interface_request(libc::SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS has written this member.
+        Ok(unsafe { request.ifr_ifru.ifru_flags } as u16 as u32)
+    }
+
+    fn interface_request(&self, what: libc::c_ulong, request: &mut libc::ifreq) -> Result<()> {
+        // SAFETY: a live ifreq with a NUL-terminated name.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), what as _, &raw mut *request) })?;
+        Ok(())
+    }
+}
+
+fn named(name: &[u8]) -> Result<libc::ifreq> {
     // SAFETY: integers and bytes only.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    let bytes = name.to_bytes_with_nul();
-    if bytes.len() > request.ifr_name.len() {
+    if name.len() >= request.ifr_name.len() {
         return Err(Errno(libc::ENODEV));
     }
-    for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
         *to = *from as libc::c_char;
     }
-    // SAFETY: a live ifreq with a NUL-terminated name.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) })?;
-    // SAFETY: SIOCGIFINDEX has written this member.
-    Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+    Ok(request)
 }

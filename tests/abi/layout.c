@@ -76,6 +76,17 @@ FIELD(netring_capture_info, memory, 72, 8);
 FIELD(netring_capture_info, memory_bound, 80, 8);
 FIELD(netring_capture_info, interface, 88, 16);
 
+SIZE(netring_event, 64);
+FIELD(netring_event, size, 0, 4);
+FIELD(netring_event, kind, 4, 4);
+FIELD(netring_event, time_ns, 8, 8);
+FIELD(netring_event, ifindex, 16, 4);
+FIELD(netring_event, new_ifindex, 20, 4);
+FIELD(netring_event, flags, 24, 4);
+FIELD(netring_event, netns_id, 28, 4);
+FIELD(netring_event, name, 32, 16);
+FIELD(netring_event, old_name, 48, 16);
+
 SIZE(netring_stats, 192);
 FIELD(netring_stats, time_ns, 0, 8);
 FIELD(netring_stats, received, 8, 8);

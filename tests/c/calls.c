@@ -8,6 +8,7 @@ static _Thread_local union {
     struct netring_capture_info capture_info;
     struct netring_stats stats;
     struct netring_error error;
+    struct netring_event event;
     struct netring_packet packets[4];
     struct netring_block_info block_info;
     struct netring_block_view view;
@@ -34,6 +35,8 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(capture_wakeup_clear, CAPTURE, false) \
     CALL(capture_stop, CAPTURE, false) \
     CALL(capture_flush, CAPTURE, false) \
+    CALL(capture_next_event, CAPTURE, false, 0, &out.event, sizeof out.event) \
+    CALL(capture_rebind, CAPTURE, false, NULL, 0, 0, &out.error) \
     CALL(capture_last_error, CAPTURE, false, &out.error) \
     CALL(capture_info, CAPTURE, false, &out.capture_info, sizeof out.capture_info) \
     CALL(capture_stats, CAPTURE, false, &out.stats, sizeof out.stats) \

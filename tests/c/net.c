@@ -177,6 +177,26 @@ void net_link_rename(const char *name, const char *to)
     change(&request, "renaming a link");
 }
 
+void net_link_move(const char *name, int namespace)
+{
+    struct request request = request_new(RTM_NEWLINK, 0, name);
+
+    add(&request, IFLA_NET_NS_FD, &namespace, sizeof namespace);
+    change(&request, "moving a link to another namespace");
+}
+
+int net_namespace_new(void)
+{
+    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), other;
+
+    /* Only this thread moves, and comes back. */
+    must(own >= 0 && unshare(CLONE_NEWNET) == 0, "unshare(CLONE_NEWNET)");
+    other = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    must(other >= 0 && setns(own, CLONE_NEWNET) == 0, "setns");
+    close(own);
+    return other;
+}
+
 void net_link_delete(const char *name)
 {
     struct request request = request_new(RTM_DELLINK, 0, name);
@@ -232,6 +252,19 @@ static int link_number(const char *name, uint16_t type)
     uint32_t number;
 
     return link_attribute(name, type, &number, sizeof number) ? (int)number : -1;
+}
+
+void net_await_carrier(const char *name)
+{
+    uint8_t state = 0;
+
+    for (int i = 0; i < 500; i++) {
+        must(link_attribute(name, IFLA_OPERSTATE, &state, sizeof state), "link state");
+        if (state == 6 /* IF_OPER_UP */)
+            return;
+        usleep(10000);
+    }
+    tap_bail("%s has no carrier (state %u)", name, state);
 }
 
 int net_promiscuity(const char *name)

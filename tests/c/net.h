@@ -19,8 +19,13 @@ void net_enter(void);
 /* Links. A pair is created up on both ends, without IPv6 and so without traffic of its own. */
 void net_veth(const char *one, const char *other);
 void net_link_up(const char *name, bool up);
+/* Waits until a link sends: after its peer came up it takes the kernel up to a second. */
+void net_await_carrier(const char *name);
 void net_link_mtu(const char *name, uint32_t mtu);
 void net_link_rename(const char *name, const char *to);
+/* Moves a link to another network namespace, which has no name and ends with its descriptor. */
+void net_link_move(const char *name, int namespace);
+int net_namespace_new(void);
 void net_link_delete(const char *name);
 uint32_t net_index(const char *name);
 void net_address(const char *name, uint8_t address[6]);

@@ -156,7 +156,7 @@ static void test_flags(void)
         uint64_t flags;
         struct failure failure;
     } cases[] = {
-        {"an unknown flag", "vb", 0x80, {NETRING_EINVAL, 0, "flags", {"0x80"}}},
+        {"an unknown flag", "vb", 0x8000, {NETRING_EINVAL, 0, "flags", {"0x8000"}}},
         {"unknown flags beside known ones",
          "vb",
          0x4000000000000001 | 0x800,

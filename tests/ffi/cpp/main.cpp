@@ -127,6 +127,17 @@ static void receive(const char *interface, const char *address)
     fails(NETRING_EBADF, "", [&other] { other.flush(); });
 }
 
+static void check_link()
+{
+    netring::capture capture("lo", netring::config(NETRING_PROFILE_LOW_MEMORY));
+    struct netring_event event;
+
+    check(!capture.next_event(event), "no event");
+    capture.rebind("lo");
+    capture.rebind();
+    fails(NETRING_ENODEV, "ifindex", [&capture] { capture.rebind_index(0x7fff0000); });
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
@@ -144,5 +155,6 @@ int main(int argc, char **argv)
     fails(NETRING_EFILTER, "", [] { netring::filter::ddd("1\n255 0 0 0\n"); });
     fails(NETRING_EINVAL, "", [] { netring::config config(999); });
     receive(argv[1], argv[2]);
+    check_link();
     return failures != 0;
 }

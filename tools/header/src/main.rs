@@ -19,7 +19,7 @@ use quote::ToTokens;
 use syn::{Expr, Item, Lit, UnOp, Visibility};
 
 /// Modules in the order the header has them; others follow by name.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "version",
     "error",
     "log",
@@ -28,6 +28,7 @@ const ORDER: [&str; 11] = [
     "config",
     "capture_config",
     "capture",
+    "event",
     "block",
     "cursor",
     "savefile",

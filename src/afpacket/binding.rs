@@ -1,0 +1,84 @@
+//! Which interface a block's packets came through. A capture can be bound to
+//! another interface while blocks of the one before are still in the ring.
+
+use std::collections::VecDeque;
+
+/// An interface a capture is or was bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Its index; 0: any, each record says.
+    pub ifindex: u32,
+    /// The link type of its packets; `None`: each record says.
+    pub link_type: Option<u16>,
+}
+
+impl Binding {
+    /// Packets of several interfaces.
+    const MIXED: Self = Self { ifindex: 0, link_type: None };
+}
+
+/// An earlier binding: of the blocks before `mixed_from`. Those from there up
+/// to `mixed_to` may hold packets of the next one as well.
+#[derive(Debug)]
+struct Earlier {
+    binding: Binding,
+    mixed_from: u64,
+    mixed_to: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Bindings {
+    now: Binding,
+    earlier: VecDeque<Earlier>,
+}
+
+impl Bindings {
+    /// The first binding.
+    pub fn new(now: Binding) -> Self {
+        Self { now, earlier: VecDeque::new() }
+    }
+
+    /// The present one.
+    pub fn now(&self) -> Binding {
+        self.now
+    }
+
+    /// Bound anew while the blocks with these sequence numbers were open.
+    pub fn change(&mut self, to: Binding, mixed_from: u64, mixed_to: u64) {
+        let binding = std::mem::replace(&mut self.now, to);
+        self.earlier.push_back(Earlier { binding, mixed_from, mixed_to });
+    }
+
+    /// Where the block with this number came from. Blocks are asked for in
+    /// order, so that what is past is forgotten.
+    pub fn of(&mut self, sequence: u64) -> Binding {
+        while self.earlier.front().is_some_and(|earlier| earlier.mixed_to < sequence) {
+            self.earlier.pop_front();
+        }
+        match self.earlier.front() {
+            None => self.now,
+            Some(earlier) if sequence < earlier.mixed_from => earlier.binding,
+            Some(_) => Binding::MIXED,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_know_their_interface() {
+        let [one, two, three] =
+            [1, 2, 3].map(|ifindex| Binding { ifindex, link_type: Some(ifindex as u16) });
+        let mut bindings = Bindings::new(one);
+        assert_eq!(bindings.of(1), one);
+        bindings.change(two, 5, 5);
+        bindings.change(three, 8, 9);
+        let seen: Vec<u32> = (2..=11).map(|sequence| bindings.of(sequence).ifindex).collect();
+        assert_eq!(seen, [1, 1, 1, 0, 2, 2, 0, 0, 3, 3]);
+        assert!(bindings.earlier.is_empty());
+        assert_eq!(bindings.now(), three);
+    }
+}

@@ -1,0 +1,188 @@
+//! Going on with another interface: the same socket, ring, filter and counters.
+
+use crate::afpacket::binding::Binding;
+use crate::afpacket::capture::{Capture, Deadline, Down, Reader, stopped};
+use crate::afpacket::open::{MEMBERSHIPS, interface_name, join, leave, no_bind, not_found};
+use crate::config::flags;
+use crate::error::{Error, Kind, Result};
+use crate::log::Level;
+use crate::packet::link_type;
+use crate::sys::link_watch::Watched;
+use crate::sys::packet::{ETH_P_ALL, arphrd};
+use std::ffi::CString;
+
+/// Which interface is meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// The one with the name that the capture was last bound by.
+    SameName,
+    /// The one with this name.
+    Name(&'a [u8]),
+    /// The one with this index.
+    Index(u32),
+}
+
+/// Longest wait in one piece: another reader of the notices may have taken the
+/// one that matters.
+const LONGEST_WAIT_MS: i32 = 1_000;
+
+impl Capture {
+    /// Goes on with another interface, waiting for it to appear for at most
+    /// `timeout_ms` (as `next_block`). The capture is as before after an error.
+    ///
+    /// # Errors
+    /// `Config` (a capture on "any"), `InterfaceNotFound` (there is none),
+    /// `SockOpt`, `Bind`, `Shutdown`, `BadHandle`.
+    pub fn rebind(&self, target: Target<'_>, timeout_ms: i32) -> Result<()> {
+        if self.any {
+            return Err(Error::config(
+                "interface",
+                "a capture on \"any\" cannot be bound to one interface: open another",
+            ));
+        }
+        let name = match target {
+            Target::SameName => Some(interface_name(self.name().as_bytes())?),
+            Target::Name(b"any") => {
+                return Err(Error::config(
+                    "interface",
+                    "a capture on one interface cannot be bound to \"any\": open another",
+                ));
+            }
+            Target::Name(name) => Some(interface_name(name)?),
+            Target::Index(_) => None,
+        };
+        let deadline = Deadline::after(timeout_ms);
+        if timeout_ms != 0 {
+            // Before the first look, so that nothing appears unseen.
+            self.events.listen_to_everything();
+        }
+        let bound = loop {
+            if self.waiter.is_closing() {
+                break Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
+            }
+            if self.waiter.is_stopped() {
+                break Err(stopped());
+            }
+            let ifindex = match (target, &name) {
+                (Target::Index(ifindex), _) => Some(ifindex),
+                (_, Some(name)) => self.socket.interface_index(name).ok(),
+                (_, None) => None,
+            };
+            let error = match ifindex.map(|ifindex| self.bind_to(ifindex)) {
+                Some(Err(error)) if error.kind == Kind::InterfaceNotFound => error,
+                Some(done) => break done,
+                None => match &name {
+                    Some(name) => not_found(name),
+                    None => not_found_index(0),
+                },
+            };
+            let left = deadline.left_ms(LONGEST_WAIT_MS);
+            if left == 0 {
+                break Err(error);
+            }
+            let watch = self.events.watch().map(|watch| watch.fd());
+            let waited = self.waiter.wait_for_notice(watch, left);
+            if let Err(errno) = waited {
+                break Err(Error::new(Kind::Io, "poll", format!("waiting failed: {errno}"))
+                    .with_os(errno.0));
+            }
+            if let Some(watch) = self.events.watch() {
+                watch.clear();
+            }
+        };
+        if bound.is_err() && timeout_ms != 0 {
+            self.events.listen_again();
+        }
+        bound
+    }
+
+    fn bind_to(&self, ifindex: u32) -> Result<()> {
+        self.with_reader(|reader| {
+            if self.waiter.is_stopped() {
+                return Err(stopped());
+            }
+            let name = self
+                .socket
+                .interface_name(ifindex)
+                .ok()
+                .and_then(|name| CString::new(name).ok())
+                .ok_or_else(|| not_found_index(ifindex))?;
+            let memberships = MEMBERSHIPS.iter().filter(|(flag, _)| self.flags & flag != 0);
+            let mut joined = Vec::new();
+            let mut bind = || {
+                for (_, membership) in memberships.clone() {
+                    join(&self.socket, &name, ifindex, *membership)?;
+                    joined.push(*membership);
+                }
+                let mixed_from = reader.consumer.open_sequence();
+                // The hook of the old interface is drained before the new one is
+                // hooked (af_packet.c packet_do_bind, synchronize_net).
+                self.socket
+                    .bind(ETH_P_ALL, ifindex as i32)
+                    .map_err(|errno| no_bind(errno, &name))?;
+                Ok(mixed_from)
+            };
+            let bound = bind();
+            match bound {
+                Ok(mixed_from) => {
+                    let before = reader.bindings.now().ifindex;
+                    for (_, membership) in memberships {
+                        leave(&self.socket, before, *membership);
+                    }
+                    self.now_bound(reader, ifindex, &name, mixed_from);
+                    Ok(())
+                }
+                Err(error) => {
+                    for membership in joined {
+                        leave(&self.socket, ifindex, membership);
+                    }
+                    self.look_at_link(reader);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn now_bound(&self, reader: &mut Reader, ifindex: u32, name: &CString, mixed_from: u64) {
+        let hardware = self.socket.bound().map_or(arphrd::LOOPBACK, |bound| bound.sll_hatype);
+        let link_type = link_type(hardware);
+        let mixed_to = reader.consumer.open_sequence();
+        let binding = Binding { ifindex, link_type: Some(link_type) };
+        reader.bindings.change(binding, mixed_from, mixed_to);
+        if hardware == arphrd::LOOPBACK && self.flags & flags::KEEP_LOOPED == 0 {
+            (reader.tally, reader.drop_looped) = (true, true);
+        }
+        (reader.gone, reader.failed, reader.down) = (false, None, Down::No);
+        let before = {
+            let mut info = self.info.lock();
+            (info.ifindex, info.link_type) = (ifindex, link_type);
+            std::mem::replace(&mut info.interface, name.to_string_lossy().into_owned())
+        };
+        if let Some(removal) = self.waiter.removal() {
+            // Out of memory for six instructions: the waits' looks remain.
+            let _ = removal.watch(Watched::Removal(ifindex));
+        }
+        self.events.restart(&self.socket, ifindex, name.to_bytes());
+        self.environment.lock().rebind(ifindex);
+        // A link that is down has left ENETDOWN; and it may be gone again.
+        self.look_at_link(reader);
+        self.rearm(reader);
+        let name = name.to_string_lossy();
+        reader.log(
+            Level::Info,
+            format_args!("{before}: bound anew to {name}, index {ifindex}, link type {link_type}"),
+        );
+    }
+}
+
+fn not_found_index(ifindex: u32) -> Error {
+    Error::new(
+        Kind::InterfaceNotFound,
+        "ifindex",
+        format!(
+            "interface not found: index {ifindex}; `ip link show` lists those of this network \
+             namespace"
+        ),
+    )
+    .with_os(libc::ENODEV)
+}
