@@ -135,7 +135,7 @@ static void check_link()
     check(!capture.next_event(event), "no event");
     capture.rebind("lo");
     capture.rebind();
-    fails(NETRING_ENODEV, "ifindex", [&capture] { capture.rebind_index(0x7fff0000); });
+    fails(NETRING_ENODEV, "2147418112", [&capture] { capture.rebind_index(0x7fff0000); });
 }
 
 int main(int argc, char **argv)
