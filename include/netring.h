@@ -47,6 +47,12 @@ struct netring_capture;
  */
 struct netring_block;
 
+/**
+ * A savefile being read: pcap or pcapng, from a file or through a pipe. A
+ * token, never dereferenced.
+ */
+struct netring_reader;
+
 /* ---- version ---- */
 
 /** Major version of the header this was compiled against. */
@@ -80,7 +86,7 @@ const char *netring_version_string(void);
 #define NETRING_EPERM (-1)
 /**
  * A step without a code of its own failed (epoll, eventfd, ioctl, netlink), or
- * a block's memory was overwritten. errno says why.
+ * a block's memory was overwritten, or a savefile is damaged. errno says why.
  */
 #define NETRING_EIO (-5)
 /**
@@ -106,7 +112,10 @@ const char *netring_version_string(void);
 #define NETRING_ENOTSUP (-95)
 /** The link is down, for a capture with NETRING_CAPTURE_DOWN_IS_ERROR. */
 #define NETRING_ENETDOWN (-100)
-/** The handle was stopped, and everything received has been handed out. */
+/**
+ * The handle was stopped, and everything received has been handed out; the end
+ * of a savefile.
+ */
 #define NETRING_ESHUTDOWN (-108)
 /** socket() failed for another reason than privileges. errno says why. */
 #define NETRING_ESOCKET (-4097)
@@ -1255,6 +1264,362 @@ int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t 
 /** The pcapng format. */
 #define NETRING_SAVEFILE_PCAPNG 2
 
+/* ---- reader ---- */
+
+/** Little-endian. */
+#define NETRING_BYTE_ORDER_LITTLE 1
+/** Big-endian. */
+#define NETRING_BYTE_ORDER_BIG 2
+/** What `init` of a struct netring_reader_config holds once it is initialised. */
+#define NETRING_READER_CONFIG_INIT_WORD 0x4e525243
+
+/**
+ * What a reader is asked for. Initialise it with netring_reader_config_init or
+ * NETRING_READER_CONFIG_INIT, then change what should differ.
+ */
+struct netring_reader_config {
+    /** sizeof(struct netring_reader_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_READER_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /**
+     * Bytes of a block, 4096 to 2^30, rounded up to whole pages. Default 1 MiB.
+     * A larger packet gets a block of its own.
+     */
+    uint32_t block_size;
+    /**
+     * Captured bytes of the largest packet, 1 to 2^30 - 65536. Default 16 MiB. A
+     * file that claims a larger one is taken for damaged.
+     */
+    uint32_t packet_limit;
+    /**
+     * Bytes that all blocks may take, held ones included; 0 (default): 64 MiB,
+     * or two of the largest blocks. While all of it is held,
+     * netring_reader_next_block waits for a release. What is read ahead comes on
+     * top: 256 KiB, more only for a larger packet.
+     */
+    uint64_t memory_limit;
+    /** 0. */
+    uint64_t flags;
+    /**
+     * Which packets; NULL (default): all. It is run in user space over what the
+     * file holds, and cuts packets to what it returns, as for a capture; the
+     * packets it rejects are counted as `filtered_late`. VLAN tags are in the
+     * bytes, so both programs for a live interface and for a file work. The
+     * reader keeps its own copy.
+     */
+    struct netring_filter *filter;
+};
+
+/** What is known of a savefile so far. */
+struct netring_reader_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_SAVEFILE_*; 0 while nothing was read, from a pipe. */
+    uint32_t format;
+    /** NETRING_BYTE_ORDER_* of the file or, in pcapng, of its present section. */
+    uint32_t byte_order;
+    /** Version of the format: 2 in pcap, 1 in pcapng. */
+    uint32_t version_major;
+    /** 4 in pcap, 0 in pcapng, mostly. */
+    uint32_t version_minor;
+    /**
+     * Interfaces described so far: netring_reader_interface takes numbers below
+     * that. A pcap file has one.
+     */
+    uint32_t interfaces;
+    /** Sections begun so far, in pcapng; 1 in pcap. */
+    uint32_t sections;
+    /**
+     * LINKTYPE_ number of the first interface; NETRING_LINKTYPE_UNKNOWN while
+     * there is none. Interfaces, and so blocks, may have different ones.
+     */
+    uint32_t link_type;
+    /** Snapshot length of the first interface; 0: not limited, or not known. */
+    uint32_t snap_length;
+    /** `block_size` as configured. */
+    uint32_t block_size;
+    /** `packet_limit` as configured. */
+    uint32_t packet_limit;
+    /** 1: what it is read from may have to be waited for (a pipe); 0: a file. */
+    uint32_t waits;
+    /** Bytes of the file up to the next packet: where a damage is met, its place. */
+    uint64_t offset;
+    /** Bytes of memory taken for blocks now. */
+    uint64_t memory;
+    /** Bytes it may be at most. */
+    uint64_t memory_limit;
+};
+
+/** An interface that a savefile describes. */
+struct netring_reader_interface {
+    /** The size passed in. */
+    uint32_t size;
+    /**
+     * Its number in the file, from 0, counted through all sections; the
+     * `ifindex` of its packets is one more.
+     */
+    uint32_t number;
+    /** The section it is in, from 1. */
+    uint32_t section;
+    /** LINKTYPE_ number. */
+    uint32_t link_type;
+    /** Bytes kept of a packet, as the file says it; 0: no limit. */
+    uint32_t snap_length;
+    /** NETRING_READER_INTERFACE_* bits: which of the counters the file has. */
+    uint32_t valid;
+    /**
+     * Units of its timestamps per second: 10^6, 10^9, a power of 2. Packets
+     * have nanoseconds; what is finer is cut off.
+     */
+    uint64_t resolution;
+    /** Seconds that the file adds to its timestamps (if_tsoffset). */
+    int64_t offset;
+    /**
+     * The counters of its last statistics block so far: packets received from
+     * the interface (isb_ifrecv).
+     */
+    uint64_t received;
+    /** Packets dropped by the interface (isb_ifdrop). */
+    uint64_t dropped;
+    /** Packets the filter accepted (isb_filteraccept). */
+    uint64_t accepted;
+    /** Packets the operating system dropped (isb_osdrop). */
+    uint64_t os_dropped;
+    /** Packets given to the program that wrote the file (isb_usrdeliv). */
+    uint64_t delivered;
+    /** Its name, NUL-terminated, cut to fit; empty: the file does not say. */
+    char name[64];
+    /** Its description, likewise. */
+    char description[256];
+};
+
+/** `received` is valid. */
+#define NETRING_READER_INTERFACE_RECEIVED 0x1
+/** `dropped` is valid. */
+#define NETRING_READER_INTERFACE_DROPPED 0x2
+/** `accepted` is valid. */
+#define NETRING_READER_INTERFACE_ACCEPTED 0x4
+/** `os_dropped` is valid. */
+#define NETRING_READER_INTERFACE_OS_DROPPED 0x8
+/** `delivered` is valid. */
+#define NETRING_READER_INTERFACE_DELIVERED 0x10
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_reader_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_reader_config_init(struct netring_reader_config *config, size_t size);
+
+/**
+ * Opens a savefile for reading: pcap with microseconds or nanoseconds,
+ * Kuznetzov's modified pcap, or pcapng, each in both byte orders. `config`
+ * NULL: the defaults. No privilege is needed.
+ *
+ * The header is read here, so that what is no savefile is refused here. A named
+ * pipe is waited for until it has a writer (open(2)), and its header is read by
+ * the first wait. A compressed file is not taken: read it through a pipe.
+ *
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong.
+ * NETRING_EBADF, `config->filter` is no filter. NETRING_EIO, the file could not
+ * be opened or read (errno says why), or is no savefile (errno EIO): `err` names
+ * the file, the byte, and what is wrong there. NETRING_ENOTSUP, Linux before
+ * 4.14. On an error `*out` is not written.
+ * Ownership: the caller closes `*out` with netring_reader_close. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `path` must be NUL-terminated, `config` readable for the size it says it has,
+ * `out` and `err` writable.
+ */
+int netring_reader_open(const char *path,
+                        const struct netring_reader_config *config,
+                        struct netring_reader **out,
+                        struct netring_error *err);
+
+/**
+ * Reads a savefile from an open descriptor, at its present position: a file, a
+ * pipe (`tcpdump -w - |`: descriptor 0), a socket. A duplicate is taken, the
+ * caller's stays open; nobody else may read from what it refers to. The
+ * descriptor is not made non-blocking. Offsets count from where the reading
+ * began. Otherwise as netring_reader_open.
+ *
+ * What is not a regular file is not read here: that it is no savefile is then
+ * told by the first wait.
+ *
+ * Errors: as netring_reader_open; NETRING_EIO with errno EBADF, `fd` is not open.
+ * Ownership: the caller closes `*out` with netring_reader_close. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `config` must be readable for the size it says it has, `out` and `err`
+ * writable.
+ */
+int netring_reader_open_fd(int fd,
+                           const struct netring_reader_config *config,
+                           struct netring_reader **out,
+                           struct netring_error *err);
+
+/**
+ * Closes a reader and its file. Held blocks keep their address and content
+ * until their release. Calls in progress on other threads return NETRING_EBADF.
+ * NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a reader, or closed before. MT-Safe.
+ */
+int netring_reader_close(struct netring_reader *reader);
+
+/**
+ * Reads the next packets and hands them out as a block: returns 1 and writes
+ * `*out`, or 0 after `timeout_ms` milliseconds (0: do not wait; negative: for
+ * ever, as poll(2)). Signals do not prolong or end the wait.
+ *
+ * A regular file is never waited for, only read. From a pipe comes what is
+ * there, without waiting for a full block. While held blocks take all of
+ * `memory_limit`, the wait is for a release (counted as `freezes`); nothing is
+ * dropped.
+ *
+ * The packets of a block have one link type; another one starts another block.
+ * Valid of each are time, lengths, link type, interface; where the file or the
+ * bytes tell, direction, protocol and net_offset (the status bits say); VLAN
+ * tags are in the bytes, `clock` is NETRING_CLOCK_UNKNOWN. `ifindex` is the
+ * interface's number in the file plus 1 (netring_reader_interface). Packets
+ * without a time (pcapng's simple packets) have 0, times before 1970 and after
+ * 2106 are given as the nearest of these. A packet longer than its file's
+ * snapshot length is cut to it (pcap), or is damage (pcapng), as in libpcap.
+ *
+ * Several threads may call this on one reader, each gets its own block, in the
+ * order of the file. With a filter, one call may go through much of the file.
+ *
+ * Errors: NETRING_ESHUTDOWN, the end of the file, or stopped. NETRING_EIO, the
+ * file is damaged or ends within a packet: what came before was handed out, and
+ * netring_reader_last_error names the file, the byte, and what is wrong there;
+ * or reading failed (errno says why). Each is told again by every later call.
+ * NETRING_EWAKEUP, netring_reader_wakeup. NETRING_ENOTSUP, the filter asks for
+ * what is not known of a packet. NETRING_EMMAP, no memory. NETRING_EBADF, not a
+ * reader, or closed meanwhile. NETRING_EINVAL, `out` is NULL.
+ * Ownership: the caller releases `*out` with netring_block_release. MT-Safe.
+ * Caller: `out` must be writable.
+ */
+int netring_reader_next_block(struct netring_reader *reader,
+                              int timeout_ms,
+                              struct netring_block **out);
+
+/**
+ * Reads the next packet: returns 1 and fills `*out`, or 0 after `timeout_ms`
+ * (as netring_reader_next_block). The packet stays valid until the next
+ * netring_reader_next_packet or netring_reader_close on this reader. With
+ * netring_reader_fd, call it with a timeout of 0 until it returns 0 or less: the
+ * rest of a block that it has begun does not make the descriptor readable.
+ *
+ * This is the slower way, a call for every packet; blocks cost a call each.
+ * Packets of a block half read here are not seen by netring_reader_next_block.
+ *
+ * `size` is sizeof(struct netring_packet) of the caller's header.
+ *
+ * Errors: as netring_reader_next_block; NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 64, more than 256 or not a multiple of 8;
+ * NETRING_EBUSY, another thread is in this call. One thread at a time.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_reader_next_packet(struct netring_reader *reader,
+                               int timeout_ms,
+                               struct netring_packet *out,
+                               size_t size);
+
+/**
+ * A descriptor for poll, epoll, io_uring and event loops: readable while
+ * netring_reader_next_block with a timeout of 0 would return something other
+ * than 0; for a regular file always, but while all memory is held. Right for
+ * level- and edge-triggered loops that take one block a turn. When part of a
+ * packet has come through a pipe it may be readable once with nothing there.
+ * Returns the descriptor, 0 or more.
+ *
+ * Errors: NETRING_EBADF, not a reader. MT-Safe.
+ * Ownership: the reader's; do not close it, read from it, or use it after
+ * netring_reader_close.
+ */
+int netring_reader_fd(struct netring_reader *reader);
+
+/**
+ * Ends one wait: the present or the next netring_reader_next_block (or
+ * next_packet) returns NETRING_EWAKEUP. Several wakeups before that are one. To
+ * end every wait, use netring_reader_stop.
+ *
+ * Errors: NETRING_EBADF, not a reader. MT-Safe, async-signal-safe; leaves errno
+ * alone on success.
+ */
+int netring_reader_wakeup(struct netring_reader *reader);
+
+/**
+ * Forgets a pending wakeup.
+ *
+ * Errors: NETRING_EBADF, not a reader. MT-Safe.
+ */
+int netring_reader_wakeup_clear(struct netring_reader *reader);
+
+/**
+ * Ends the reading for good: from then on every wait on every thread returns
+ * NETRING_ESHUTDOWN, whatever the file still has. (A wakeup still pending is
+ * told first; netring_reader_next_packet first finishes the block it has
+ * begun.) There is no way back but netring_reader_close.
+ *
+ * Errors: NETRING_EBADF, not a reader. MT-Safe, async-signal-safe; leaves errno
+ * alone on success.
+ */
+int netring_reader_stop(struct netring_reader *reader);
+
+/**
+ * Writes what is known of the file so far: as much of it as `size` bytes hold.
+ * Of a pipe that is nothing before the first wait.
+ *
+ * Errors: NETRING_EBADF, not a reader. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_reader_info(struct netring_reader *reader,
+                        struct netring_reader_info *out,
+                        size_t size);
+
+/**
+ * Writes what the file says of an interface: as much of it as `size` bytes
+ * hold. `number` counts the interfaces of the file from 0, through all of its
+ * sections; that of a packet is its `ifindex` less 1. Interfaces, and their
+ * counters, are known as far as the file was read.
+ *
+ * Errors: NETRING_EBADF, not a reader. NETRING_EINVAL, the file has described no
+ * such interface so far, `out` is NULL or misaligned, or `size` is less than 16
+ * or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_reader_interface(struct netring_reader *reader,
+                             uint32_t number,
+                             struct netring_reader_interface *out,
+                             size_t size);
+
+/**
+ * Reads the counters: as many of them as `size` bytes hold. Of a reader,
+ * `received` and `seen` are the packets read, `delivered` those in blocks that
+ * were handed out, `filtered_late` those that the filter rejected, `pending` at
+ * most one that was read ahead; `truncated`, `blocks_delivered`, `blocks_held`
+ * and `oldest_held_ns` as for a capture; `freezes` how often all memory was
+ * held. The others are 0.
+ *
+ * Errors: NETRING_EBADF, not a reader. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_reader_stats(struct netring_reader *reader, struct netring_stats *out, size_t size);
+
+/**
+ * Writes the last failure of a call on this reader, with its words; all zero
+ * where none has failed. The end of the file, a wakeup and a stop count as one.
+ *
+ * Errors: NETRING_EBADF, not a reader. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ * Caller: `out` must be writable for a struct netring_error.
+ */
+int netring_reader_last_error(struct netring_reader *reader, struct netring_error *out);
+
 /**
  * The defaults of a struct netring_capture_config as an initialiser, for C and C++:
  *
@@ -1275,6 +1640,21 @@ int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t 
             NETRING_CAPTURE_RXHASH,            /* flags */                                         \
             0,                                 /* memory_limit */                                  \
             0                                  /* filter */                                        \
+    }
+
+/**
+ * The defaults of a struct netring_reader_config as an initialiser, for C and C++. The same values
+ * as netring_reader_config_init writes.
+ */
+#define NETRING_READER_CONFIG_INIT                                                                 \
+    {                                                                                              \
+        sizeof(struct netring_reader_config), /* size */                                           \
+            NETRING_READER_CONFIG_INIT_WORD,  /* init */                                           \
+            1048576,                          /* block_size */                                     \
+            16777216,                         /* packet_limit */                                   \
+            0,                                /* memory_limit */                                   \
+            0,                                /* flags */                                          \
+            0                                 /* filter */                                         \
     }
 
 #ifdef __cplusplus

@@ -79,6 +79,11 @@ extern "C" {
 #define NETRING_RECORD_STATUS_USER 0x1u
 #define NETRING_RECORD_STATUS_TS_SOFTWARE 0x20000000u
 #define NETRING_RECORD_STATUS_TS_RAW_HARDWARE 0x80000000u
+/* Not from a kernel: the packet is one of a savefile, which does not say who stamped it. */
+#define NETRING_RECORD_STATUS_TS_UNKNOWN 0x40000000u
+/* What a kernel knows of every packet. In a record these bits say the opposite (savefiles). */
+#define NETRING_RECORD_STATUS_CERTAIN                                                              \
+    (NETRING_PACKET_NET_OFFSET | NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION)
 /* The kernel's bits that netring_packet.status passes on. */
 #define NETRING_RECORD_STATUS_PACKET                                                               \
     (NETRING_PACKET_CSUM_NOT_READY | NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID |              \
@@ -280,9 +285,10 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
 {
     const uint8_t *const record = cursor->record;
     uint32_t status = netring_record_u32(record, NETRING_RECORD_STATUS) &
-                      NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET);
+                      NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET |
+                                                        NETRING_RECORD_STATUS_CERTAIN);
 
-    status |= NETRING_PACKET_NET_OFFSET | NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION;
+    status ^= NETRING_RECORD_STATUS_CERTAIN;
     if (cursor->caplen < netring_record_u32(record, NETRING_RECORD_LEN))
         status |= NETRING_PACKET_TRUNCATED;
     if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
@@ -313,6 +319,7 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
     out->direction = netring_cursor_direction(cursor);
     out->clock = (kernel & NETRING_RECORD_STATUS_TS_RAW_HARDWARE) != 0 ? NETRING_CLOCK_RAW_HARDWARE
                  : (kernel & NETRING_RECORD_STATUS_TS_SOFTWARE) != 0   ? NETRING_CLOCK_SOFTWARE
+                 : (kernel & NETRING_RECORD_STATUS_TS_UNKNOWN) != 0    ? NETRING_CLOCK_UNKNOWN
                                                                        : NETRING_CLOCK_COPY;
     out->queue = 0;
     out->gso_size = 0;

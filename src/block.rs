@@ -4,6 +4,7 @@ use crate::afpacket::record::{BlockMemory, Corrupt, Position};
 use crate::afpacket::ring::Ring;
 use crate::error::{Error, Kind, Result};
 use crate::packet::Packet;
+use crate::savefile::reader::Hold;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -24,6 +25,8 @@ pub enum Owner {
         /// Which block of it.
         index: u32,
     },
+    /// A piece of a reader's memory, let go of when the block is dropped.
+    Savefile(Hold),
     /// Memory of the caller, who keeps it.
     Memory,
 }
@@ -192,7 +195,7 @@ impl Block {
     pub fn give_back(&self) {
         match &self.owner {
             Owner::Ring { ring, index } => ring.give_back(*index),
-            Owner::Memory => {}
+            Owner::Savefile(_) | Owner::Memory => {}
         }
     }
 }

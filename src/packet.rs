@@ -167,6 +167,11 @@ const _: () = assert!(
             | NETRING_PACKET_GSO_TCP
 );
 
+/// What is known of every packet of a packet ring. In a record's tp_status, where
+/// no kernel sets them, these bits say the opposite: packets of savefiles.
+pub const STATUS_CERTAIN: u32 =
+    NETRING_PACKET_NET_OFFSET | NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION;
+
 /// The LINKTYPE_ number for an interface's hardware type (ARPHRD_*).
 #[inline]
 pub fn link_type(hardware: u16) -> u16 {

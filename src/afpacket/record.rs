@@ -23,10 +23,9 @@
 )]
 
 use crate::packet::{
-    NETRING_CLOCK_COPY, NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE,
-    NETRING_DIRECTION_OUTGOING, NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET,
-    NETRING_PACKET_PROTOCOL, NETRING_PACKET_RXHASH, NETRING_PACKET_TRUNCATED, Packet,
-    STATUS_FROM_KERNEL, link_type,
+    NETRING_CLOCK_COPY, NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE, NETRING_CLOCK_UNKNOWN,
+    NETRING_DIRECTION_OUTGOING, NETRING_PACKET_RXHASH, NETRING_PACKET_TRUNCATED, Packet,
+    STATUS_CERTAIN, STATUS_FROM_KERNEL, link_type,
 };
 use crate::sys::packet::{arphrd, status};
 use std::ptr::NonNull;
@@ -43,9 +42,12 @@ const NO_RECORD: u32 = u32::MAX;
 /// No step inside a block (of 2^30 bytes at most) is as long.
 const LONGEST_STEP: u32 = 1 << 31;
 
+const BLOCK_VERSION: u32 = 0;
+const BLOCK_PRIVATE: u32 = 4;
 const BLOCK_STATUS: u32 = 8;
 const BLOCK_COUNT: u32 = 12;
 const BLOCK_FIRST: u32 = 16;
+const BLOCK_LENGTH: u32 = 20;
 const BLOCK_SEQUENCE: u32 = 24;
 const BLOCK_FIRST_TIME: u32 = 32;
 const BLOCK_LAST_TIME: u32 = 40;
@@ -61,6 +63,8 @@ const TP_NET: u32 = 26;
 const TP_RXHASH: u32 = 28;
 const TP_VLAN_TCI: u32 = 32;
 const TP_VLAN_TPID: u32 = 36;
+const TP_PADDING: u32 = 38;
+const SLL_FAMILY: u32 = 48;
 const SLL_PROTOCOL: u32 = 50;
 const SLL_IFINDEX: u32 = 52;
 const SLL_HATYPE: u32 = 56;
@@ -456,12 +460,11 @@ impl Filled {
         // 0 without the feature, and never the hash of a flow (flow_dissector.c).
         let rxhash = record.field(TP_RXHASH);
         packet.rxhash = rxhash;
-        let valid = NETRING_PACKET_NET_OFFSET
-            | NETRING_PACKET_PROTOCOL
-            | NETRING_PACKET_DIRECTION
+        let valid = STATUS_CERTAIN
             | if rxhash != 0 { NETRING_PACKET_RXHASH } else { 0 }
             | if self.caplen < len { NETRING_PACKET_TRUNCATED } else { 0 };
-        packet.status = self.status & STATUS_FROM_KERNEL | valid;
+        // A record of a savefile has a bit for each that is not valid.
+        packet.status = self.status & (STATUS_FROM_KERNEL | STATUS_CERTAIN) ^ valid;
         packet.clock = clock(self.status);
         // The kernel's field is 32 bits wide for a 16-bit value.
         packet.vlan_tci = record.get::<u16>(TP_VLAN_TCI.wrapping_add(LOW_HALF));
@@ -485,7 +488,7 @@ fn time(seconds: u32, nanoseconds: u32) -> u64 {
 /// (af_packet.c tpacket_rcv).
 #[inline(always)]
 fn clock(kernel: u32) -> u8 {
-    if kernel & (status::TS_RAW_HARDWARE | status::TS_SOFTWARE) == 0 {
+    if kernel & (status::TS_RAW_HARDWARE | status::TS_SOFTWARE | status::TS_UNKNOWN) == 0 {
         NETRING_CLOCK_COPY
     } else {
         earlier_clock(kernel)
@@ -497,10 +500,14 @@ fn clock(kernel: u32) -> u8 {
 fn earlier_clock(kernel: u32) -> u8 {
     if kernel & status::TS_RAW_HARDWARE != 0 {
         NETRING_CLOCK_RAW_HARDWARE
-    } else {
+    } else if kernel & status::TS_SOFTWARE != 0 {
         NETRING_CLOCK_SOFTWARE
+    } else {
+        NETRING_CLOCK_UNKNOWN
     }
 }
+
+pub mod write;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! struct netring_capture.
 
-use crate::afpacket::capture::{Capture, CaptureInfo, Deadline, InCurrent, release};
+use crate::afpacket::capture::{Capture, CaptureInfo, Current, Deadline, InCurrent, release};
 use crate::afpacket::counters::Stats;
+use crate::block::Block;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, check_packets, netring_block, read_packets};
 use crate::ffi::config::{capture_config, netring_capture_config};
@@ -391,32 +392,48 @@ pub unsafe extern "C" fn netring_capture_next_packet(
     size: usize,
 ) -> c_int {
     on_capture(capture, |capture| {
-        check_packets(out, "out", size)?;
-        let shared = capture.current();
-        let mut current = shared.enter()?;
-        let mut deadline = None;
-        loop {
-            if let Some(block) = current.get() {
-                // SAFETY: one element, writable by the caller's promise.
-                match unsafe { read_packets(block, out, size, 1) } {
-                    Ok(1) => return Ok(1),
-                    Ok(_) => {}
-                    Err(error) => {
-                        // Given up: the caller has no handle to release it.
-                        current.replace(None);
-                        return Err(error);
-                    }
+        let next_block = |timeout_ms| capture.next_block(timeout_ms);
+        // SAFETY: the caller's promise.
+        unsafe { next_packet(capture.current(), next_block, timeout_ms, out, size) }
+    })
+}
+
+/// The next packet of the current block, or of the next one with any.
+///
+/// # Safety
+/// `out` is writable for `size` bytes.
+#[inline(always)]
+pub(crate) unsafe fn next_packet(
+    shared: &Current,
+    next_block: impl Fn(c_int) -> Result<Option<Arc<Block>>>,
+    timeout_ms: c_int,
+    out: *mut netring_packet,
+    size: usize,
+) -> Result<c_int> {
+    check_packets(out, "out", size)?;
+    let mut current = shared.enter()?;
+    let mut deadline = None;
+    loop {
+        if let Some(block) = current.get() {
+            // SAFETY: one element, writable by the caller's promise.
+            match unsafe { read_packets(block, out, size, 1) } {
+                Ok(1) => return Ok(1),
+                Ok(_) => {}
+                Err(error) => {
+                    // Given up: the caller has no handle to release it.
+                    current.replace(None);
+                    return Err(error);
                 }
             }
-            current.replace(None);
-            // Only now: most calls never look at the clock.
-            let deadline = deadline.get_or_insert_with(|| Deadline::after(timeout_ms));
-            match capture.next_block(deadline.left_ms(-1))? {
-                Some(block) => current.replace(Some(block)),
-                None => return Ok(0),
-            }
         }
-    })
+        current.replace(None);
+        // Only now: most calls never look at the clock.
+        let deadline = deadline.get_or_insert_with(|| Deadline::after(timeout_ms));
+        match next_block(deadline.left_ms(-1))? {
+            Some(block) => current.replace(Some(block)),
+            None => return Ok(0),
+        }
+    }
 }
 
 /// Takes an array of `count` packets, each `size` bytes from the next, borrowed

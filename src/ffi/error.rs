@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_char, c_int};
 /// the capability, or run inside a user namespace. errno: EPERM or EACCES.
 pub const NETRING_EPERM: c_int = -1;
 /// A step without a code of its own failed (epoll, eventfd, ioctl, netlink), or
-/// a block's memory was overwritten. errno says why.
+/// a block's memory was overwritten, or a savefile is damaged. errno says why.
 pub const NETRING_EIO: c_int = -5;
 /// The handle was closed or released, is no handle of this kind, or belongs to
 /// the parent of a forked process.
@@ -28,7 +28,8 @@ pub const NETRING_EMSGSIZE: c_int = -90;
 pub const NETRING_ENOTSUP: c_int = -95;
 /// The link is down, for a capture with NETRING_CAPTURE_DOWN_IS_ERROR.
 pub const NETRING_ENETDOWN: c_int = -100;
-/// The handle was stopped, and everything received has been handed out.
+/// The handle was stopped, and everything received has been handed out; the end
+/// of a savefile.
 pub const NETRING_ESHUTDOWN: c_int = -108;
 /// socket() failed for another reason than privileges. errno says why.
 pub const NETRING_ESOCKET: c_int = -4097;
@@ -166,7 +167,8 @@ pub extern "C" fn netring_err_name(code: c_int) -> *const c_char {
     known.map_or(c"NETRING_UNKNOWN".as_ptr(), |(_, name, _)| name.as_ptr())
 }
 
-fn copy_text<const N: usize>(text: &str, to: &mut [c_char; N]) {
+/// Writes as many whole characters of a text as fit, and zeros are behind them.
+pub(crate) fn copy_text<const N: usize>(text: &str, to: &mut [c_char; N]) {
     let mut end = text.len().min(N - 1);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -24,6 +24,8 @@ pub(crate) enum HandleKind {
     Block = 2,
     /// struct netring_filter.
     Filter = 3,
+    /// struct netring_reader.
+    Reader = 5,
 }
 
 // A token: generation, slot, kind.

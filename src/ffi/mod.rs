@@ -12,4 +12,5 @@ mod handle;
 pub mod hooks;
 pub mod log;
 mod pointers;
+pub mod reader;
 pub mod version;

@@ -1,5 +1,7 @@
 //! Savefiles: pcap and pcapng.
 
+pub mod reader;
+
 /// The pcap format, its variants with nanoseconds included.
 pub const NETRING_SAVEFILE_PCAP: u32 = 1;
 /// The pcapng format.

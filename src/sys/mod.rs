@@ -5,6 +5,7 @@ pub mod clock;
 pub mod environment;
 pub mod epoll;
 pub mod filter;
+pub mod input;
 pub mod link_watch;
 pub mod memory;
 pub mod mmap;

@@ -36,6 +36,9 @@ pub mod status {
     pub const GSO_TCP: u32 = 0x100;
     /// Stamped in software when it came in.
     pub const TS_SOFTWARE: u32 = 1 << 29;
+    /// TP_STATUS_TS_SYS_HARDWARE, which no kernel sets any more (Linux 3.17): in
+    /// records of savefiles, which do not say who stamped a packet.
+    pub const TS_UNKNOWN: u32 = 1 << 30;
     /// Stamped by the hardware, raw.
     pub const TS_RAW_HARDWARE: u32 = 1 << 31;
 }

@@ -1,4 +1,4 @@
-/* NETRING_CAPTURE_CONFIG_INIT and netring_capture_config_init say the same, byte for byte. C and C++. */
+/* Each NETRING_..._CONFIG_INIT and its function say the same, byte for byte. C and C++. */
 #include <netring.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +21,7 @@ int main(void) {
     struct netring_capture_config macro = NETRING_CAPTURE_CONFIG_INIT;
     struct netring_capture_config function;
     memset(&function, 0xa5, sizeof function);
-    printf("1..3\n");
+    printf("1..5\n");
     int rc = netring_capture_config_init(&function, sizeof function);
     printf("%sok 1 - netring_capture_config_init: %d\n", rc == 0 ? "" : "not ", rc);
 
@@ -38,5 +38,15 @@ int main(void) {
     function.block_count ^= 1;
     int seen = memcmp(&macro, &function, sizeof macro) != 0;
     printf("%sok 3 - self-test: a difference is seen\n", seen ? "" : "not ");
-    return rc == 0 && equal && seen ? 0 : 1;
+
+    struct netring_reader_config reader_macro = NETRING_READER_CONFIG_INIT;
+    struct netring_reader_config reader;
+    memset(&reader, 0xa5, sizeof reader);
+    rc |= netring_reader_config_init(&reader, sizeof reader);
+    int alike = rc == 0 && memcmp(&reader_macro, &reader, sizeof reader) == 0;
+    printf("%sok 4 - the reader's macro is what its function writes\n", alike ? "" : "not ");
+    reader.packet_limit ^= 1;
+    seen &= memcmp(&reader_macro, &reader, sizeof reader) != 0;
+    printf("%sok 5 - self-test: a difference is seen\n", seen ? "" : "not ");
+    return rc == 0 && equal && alike && seen ? 0 : 1;
 }

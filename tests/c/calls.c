@@ -13,6 +13,8 @@ static _Thread_local union {
     struct netring_block_info block_info;
     struct netring_block_view view;
     struct netring_cursor cursor;
+    struct netring_reader_info reader_info;
+    struct netring_reader_interface reader_interface;
     struct netring_block *block;
     uint8_t bytes[1024];
 } out;
@@ -50,7 +52,18 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(block_cursor, BLOCK, false, &out.cursor, sizeof out.cursor) \
     CALL(filter_count, FILTER, false) \
     CALL(filter_match, FILTER, false, out.packets, sizeof out.packets[0]) \
-    CALL(filter_free, FILTER, true)
+    CALL(filter_free, FILTER, true) \
+    CALL(reader_close, READER, true) \
+    CALL(reader_next_block, READER, false, 0, &out.block) \
+    CALL(reader_next_packet, READER, false, 0, out.packets, sizeof out.packets[0]) \
+    CALL(reader_fd, READER, false) \
+    CALL(reader_wakeup, READER, false) \
+    CALL(reader_wakeup_clear, READER, false) \
+    CALL(reader_stop, READER, false) \
+    CALL(reader_info, READER, false, &out.reader_info, sizeof out.reader_info) \
+    CALL(reader_interface, READER, false, 0, &out.reader_interface, sizeof out.reader_interface) \
+    CALL(reader_stats, READER, false, &out.stats, sizeof out.stats) \
+    CALL(reader_last_error, READER, false, &out.error)
 
 /* The others, for the comparison: what makes handles or needs none. */
 #define NO_HANDLE(CALL) \
@@ -61,6 +74,9 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(filter_new) \
     CALL(filter_new_ddd) \
     CALL(log_set) \
+    CALL(reader_config_init) \
+    CALL(reader_open) \
+    CALL(reader_open_fd) \
     CALL(stats_since) \
     CALL(strerror) \
     CALL(version) \

@@ -6,7 +6,7 @@
 
 #include "support.h"
 
-enum handle_kind { HANDLE_CAPTURE, HANDLE_BLOCK, HANDLE_FILTER, HANDLE_KINDS };
+enum handle_kind { HANDLE_CAPTURE, HANDLE_BLOCK, HANDLE_FILTER, HANDLE_READER, HANDLE_KINDS };
 
 struct call {
     const char *name; /* without netring_ */

@@ -9,6 +9,7 @@
 static struct netring_capture *capture;
 static struct netring_block *block;
 static struct netring_filter *filter;
+static struct netring_reader *reader;
 
 /* Arguments that are right, so that one can be wrong at a time. */
 static union {
@@ -20,10 +21,14 @@ static union {
     struct netring_block_info block_info;
     struct netring_block_view view;
     struct netring_cursor cursor;
+    struct netring_reader_config reader_config;
+    struct netring_reader_info reader_info;
+    struct netring_reader_interface reader_interface;
     uint8_t bytes[1024];
 } out;
 static struct netring_filter *out_filter;
 static struct netring_capture *out_capture;
+static struct netring_reader *out_reader;
 static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 
 /* ---- handles ---- */
@@ -31,7 +36,7 @@ static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 /* Numbers that look like anything, and the neighbours of real tokens. */
 static unsigned not_refused(const struct call *call)
 {
-    void *real[HANDLE_KINDS] = {capture, block, filter};
+    void *real[HANDLE_KINDS] = {capture, block, filter, reader};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
@@ -71,16 +76,29 @@ static int read_packets(struct netring_block *from)
     return netring_block_read(from, out.packets, sizeof out.packets[0], COUNT(out.packets));
 }
 
-/* After all three were closed, while others of their kind are open in the same places. */
+/* Of a savefile without packets. */
+static void reader_open(void)
+{
+    static const uint8_t header[24] = {0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, [20] = 1};
+    int pair[2];
+
+    if (pipe(pair) != 0 || write(pair[1], header, sizeof header) != sizeof header ||
+        close(pair[1]) != 0 || netring_reader_open_fd(pair[0], NULL, &reader, NULL) != 0 ||
+        close(pair[0]) != 0)
+        tap_bail("no reader");
+}
+
+/* After all of them were closed, while others of their kind are open in the same places. */
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[HANDLE_KINDS] = {capture, block, filter};
+    void *stale[HANDLE_KINDS] = {capture, block, filter, reader};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
     is_int(netring_capture_close(capture), 0, "close");
     is_int(netring_filter_free(filter), 0, "free");
+    is_int(netring_reader_close(reader), 0, "close of the reader");
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < call_count; i++)
             ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
@@ -89,6 +107,7 @@ static void test_stale(void)
             capture = capture_open("vb", &config);
             block = block_of(capture, sender, 0, 3, 60);
             netring_filter_new(all, 1, &filter, NULL);
+            reader_open();
         }
     }
     is_int(read_packets(block), 3, "the new block is untouched");
@@ -154,6 +173,21 @@ static void test_arguments(void)
     INVALID(netring_filter_match(filter, NULL, whole));
     INVALID(netring_filter_match(filter, p, 0));
     INVALID(netring_log_set(99, NULL, NULL));
+
+    INVALID(netring_reader_open(NULL, NULL, &out_reader, NULL));
+    INVALID(netring_reader_open("/dev/null", NULL, NULL, NULL));
+    INVALID(netring_reader_open_fd(0, NULL, NULL, NULL));
+    INVALID(netring_reader_config_init(NULL, sizeof out.reader_config));
+    INVALID(netring_reader_config_init(&out.reader_config, 0));
+    INVALID(netring_reader_next_block(reader, 0, NULL));
+    INVALID(netring_reader_next_packet(reader, 0, NULL, whole));
+    INVALID(netring_reader_next_packet(reader, 0, p, whole - 8));
+    INVALID(netring_reader_info(reader, NULL, sizeof out.reader_info));
+    INVALID(netring_reader_info(reader, &out.reader_info, 0));
+    INVALID(netring_reader_interface(reader, 0, NULL, sizeof out.reader_interface));
+    INVALID(netring_reader_interface(reader, 7, &out.reader_interface, sizeof(out.reader_interface)));
+    INVALID(netring_reader_stats(reader, NULL, sizeof out.stats));
+    INVALID(netring_reader_last_error(reader, NULL));
 }
 
 /* sizeof of a pointer, and sizeof of a whole array. */
@@ -165,6 +199,10 @@ static void test_mistaken_sizes(void)
     INVALID(netring_capture_info(capture, &out.capture_info, sizeof(void *)));
     INVALID(netring_capture_stats(capture, &out.stats, sizeof(void *)));
     INVALID(netring_stats_since(&out.stats, &out.stats, &out.stats, sizeof(void *)));
+    INVALID(netring_reader_config_init(&out.reader_config, sizeof(void *)));
+    INVALID(netring_reader_info(reader, &out.reader_info, sizeof(void *)));
+    INVALID(netring_reader_interface(reader, 0, &out.reader_interface, sizeof(void *)));
+    INVALID(netring_reader_stats(reader, &out.stats, sizeof(void *)));
     INVALID(netring_block_info(block, &out.block_info, sizeof(void *)));
     INVALID(netring_block_view(block, &out.view, sizeof(void *)));
     INVALID(netring_block_read(block, p, sizeof(void *), 1));

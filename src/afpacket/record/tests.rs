@@ -1,6 +1,7 @@
 //! The walk over a block in memory: what a kernel writes, and what none does.
 
 use super::*;
+use crate::packet::{NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET, NETRING_PACKET_PROTOCOL};
 
 /// A block laid out as the kernel does it.
 struct Fake {
@@ -333,4 +334,68 @@ fn overwritten_memory_never_leads_out_of_the_block() {
         fake.block().tally(&mut all, true);
     }
     assert!(ended_early > rounds / 100, "the mutations hit nothing: {ended_early}");
+}
+
+#[test]
+fn records_from_elsewhere_read_like_the_kernels() {
+    use super::write::{BlockWriter, Known, block_size_for};
+
+    let mut memory = vec![0_u64; 64];
+    let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).unwrap();
+    // SAFETY: the vector's memory, used through this alone.
+    let mut writer = unsafe { BlockWriter::new(BlockMemory::new(base, 512)) };
+    let known = Known {
+        len: 2000,
+        seconds: 7,
+        nanoseconds: 8,
+        ifindex: 3,
+        link_type: 1,
+        protocol: Some(0x0800),
+        net_offset: Some(14),
+        direction: Some(4),
+        address: [2, 0, 0, 0, 0, 9, 0, 0],
+        address_length: 6,
+    };
+    let bytes: Vec<u8> = (0..60).collect();
+    assert!(writer.push(&known, &bytes));
+    // The second: nothing is known of it.
+    let bare = Known { len: 3, link_type: 147, ..Known::default() };
+    assert!(writer.push(&bare, &[1, 2, 3]));
+    assert!(!writer.push(&known, &[0; 400]), "no room");
+    assert_eq!(writer.count(), 2);
+    let length = writer.length();
+    let block = writer.finish(9);
+    assert_eq!(block.length(), length);
+    let header = block.header();
+    assert_eq!((header.count, header.first, header.sequence), (2, BLOCK_HEADER, 9));
+    assert_eq!(header.opened_ns, 7_000_000_008);
+    assert_eq!(block.status(), status::USER);
+
+    let mut packets = [Packet::ZERO; 4];
+    let mut position = Position { offset: header.first, left: header.count };
+    // SAFETY: room for four packets.
+    let count = unsafe { block.read(&mut position, None, packets.as_mut_ptr(), 64, packets.len()) };
+    assert_eq!(count, Ok(2));
+    let [first, second, ..] = packets;
+    assert_eq!((first.caplen, first.len, first.time_ns), (60, 2000, 7_000_000_008));
+    assert_eq!((first.protocol, first.net_offset, first.direction), (0x0800, 14, 4));
+    assert_eq!(
+        first.status,
+        NETRING_PACKET_TRUNCATED
+            | NETRING_PACKET_DIRECTION
+            | NETRING_PACKET_NET_OFFSET
+            | NETRING_PACKET_PROTOCOL
+    );
+    assert_eq!((first.ifindex, first.link_type, first.clock), (3, 1, NETRING_CLOCK_UNKNOWN));
+    // SAFETY: inside the block.
+    assert_eq!(unsafe { std::slice::from_raw_parts(first.data, 60) }, bytes);
+    assert_eq!((first.data.addr() - block.base().addr() + 14) % 16, 0, "the network header");
+    assert_eq!(block.address(first.cookie).unwrap(), ([2, 0, 0, 0, 0, 9, 0, 0], 6));
+    assert_eq!(second.status, 0);
+    assert_eq!((second.protocol, second.net_offset, second.direction), (0, 0, 0));
+    assert_eq!(second.link_type, crate::packet::NETRING_LINKTYPE_UNKNOWN);
+    assert_eq!(block.address(second.cookie).unwrap().1, 0);
+
+    assert_eq!(block_size_for(0), Some(136));
+    assert_eq!(block_size_for(u32::MAX), None);
 }

@@ -32,6 +32,7 @@ const ORDER: [&str; 12] = [
     "block",
     "cursor",
     "savefile",
+    "reader",
 ];
 
 const GUARD: &str = "NETRING_H";
