@@ -275,6 +275,7 @@ int main(void)
     block = block_of(capture, sender, 0, 3, 60);
     if (netring_filter_new(all, 1, &filter, NULL) != 0)
         tap_bail("netring_filter_new failed");
+    reader_open();
 
     test_handles();
     test_arguments();

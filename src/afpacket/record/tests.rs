@@ -342,8 +342,10 @@ fn records_from_elsewhere_read_like_the_kernels() {
 
     let mut memory = vec![0_u64; 64];
     let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).unwrap();
-    // SAFETY: the vector's memory, used through this alone.
-    let mut writer = unsafe { BlockWriter::new(BlockMemory::new(base, 512)) };
+    // SAFETY: the vector's memory.
+    let memory = unsafe { BlockMemory::new(base, 512) };
+    // SAFETY: used through this alone.
+    let mut writer = unsafe { BlockWriter::new(memory) };
     let known = Known {
         len: 2000,
         seconds: 7,
