@@ -19,7 +19,7 @@ use quote::ToTokens;
 use syn::{Expr, Item, Lit, UnOp, Visibility};
 
 /// Modules in the order the header has them; others follow by name.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "version",
     "error",
     "log",
