@@ -252,7 +252,11 @@ fn on_reader(
     reader: *mut netring_reader,
     call: impl FnOnce(&Pinned<Reader>) -> Result<c_int>,
 ) -> c_int {
-    guard_handle(&READERS, reader, call, |reader, error| reader.note(error))
+    guard_handle(&READERS, reader, call, |reader, error| {
+        if let Some(reader) = reader {
+            reader.note(error);
+        }
+    })
 }
 
 /// The core's configuration for the caller's; NULL is the defaults.
