@@ -53,6 +53,9 @@ struct netring_block;
  */
 struct netring_reader;
 
+/** A savefile being written, or a series of them. A token, never dereferenced. */
+struct netring_writer;
+
 /* ---- version ---- */
 
 /** Major version of the header this was compiled against. */
@@ -1620,6 +1623,305 @@ int netring_reader_stats(struct netring_reader *reader, struct netring_stats *ou
  */
 int netring_reader_last_error(struct netring_reader *reader, struct netring_error *out);
 
+/* ---- writer ---- */
+
+/**
+ * Times in microseconds, for readers that do not know pcap's nanoseconds. Only
+ * with NETRING_SAVEFILE_PCAP.
+ */
+#define NETRING_WRITER_MICROSECONDS 0x1
+/** Fail where a file exists already, rather than overwrite it. */
+#define NETRING_WRITER_NEW 0x2
+/** What `init` of a struct netring_writer_config holds once it is initialised. */
+#define NETRING_WRITER_CONFIG_INIT_WORD 0x4e525743
+
+/**
+ * What a writer is asked for. Initialise it with netring_writer_config_init or
+ * NETRING_WRITER_CONFIG_INIT, then change what should differ.
+ */
+struct netring_writer_config {
+    /** sizeof(struct netring_writer_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_WRITER_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_SAVEFILE_PCAPNG (default) or NETRING_SAVEFILE_PCAP. */
+    uint32_t format;
+    /**
+     * With rotation: how many files to keep, 2 and more; older ones of this
+     * writer are removed. 0 (default): all.
+     */
+    uint32_t max_files;
+    /** NETRING_WRITER_* bits. Default 0. */
+    uint64_t flags;
+    /**
+     * Rotation by size: a file has at most so many bytes, unless a single packet
+     * needs more. 0 (default): no limit.
+     */
+    uint64_t rotate_bytes;
+    /**
+     * Rotation by time: a file ends before the first packet that is so many
+     * nanoseconds or more later than its first one, by the packets' own times.
+     * 0 (default): no limit.
+     */
+    uint64_t rotate_ns;
+};
+
+/** What a writer has written. */
+struct netring_writer_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_SAVEFILE_*. */
+    uint32_t format;
+    /** Interfaces added. */
+    uint32_t interfaces;
+    /** 0. */
+    uint32_t reserved;
+    /** Packets in all files. */
+    uint64_t packets;
+    /** Bytes of all files. */
+    uint64_t bytes;
+    /** Files begun, the present one included. */
+    uint64_t files;
+    /** Of them, removed because of `max_files`. */
+    uint64_t files_removed;
+    /** Packets in the present file. */
+    uint64_t file_packets;
+    /** Bytes of the present file. */
+    uint64_t file_bytes;
+    /**
+     * Packets that the last netring_writer_write or netring_writer_write_block
+     * wrote, also where it failed.
+     */
+    uint64_t last_written;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_writer_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_writer_config_init(struct netring_writer_config *config, size_t size);
+
+/**
+ * Opens a savefile for writing. `config` NULL: the defaults, which are pcapng
+ * without rotation. Both formats have times in nanoseconds.
+ *
+ * A file that exists is overwritten, unless NETRING_WRITER_NEW is set. With
+ * rotation (`rotate_bytes`, `rotate_ns`) the names are made from `path` as
+ * dumpcap makes them, number and UTC time of the file's beginning before the
+ * extension: "x.pcapng" gives x_00001_20261122202701.pcapng and so on, which
+ * Wireshark knows as a set. Each file of a series is complete by itself.
+ *
+ * What a call writes is handed to the kernel before it returns, so that the
+ * file is complete up to there, whatever happens to the program.
+ *
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong.
+ * NETRING_EIO, the file could not be opened or begun; errno says why (ENOENT,
+ * EACCES, EISDIR, ENOSPC, EEXIST, ...). NETRING_ENOTSUP, Linux before 4.14. On
+ * an error `*out` is not written.
+ * Ownership: the caller closes `*out` with netring_writer_close. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `path` must be NUL-terminated, `config` readable for the size it says it has,
+ * `out` and `err` writable.
+ */
+int netring_writer_open(const char *path,
+                        const struct netring_writer_config *config,
+                        struct netring_writer **out,
+                        struct netring_error *err);
+
+/**
+ * As netring_writer_open, into an open descriptor: a file from its present
+ * offset on, a pipe, a socket. The writer has a duplicate of its own; `fd`
+ * stays the caller's.
+ *
+ * What a failed write left of a packet is taken back from a regular file, which
+ * ends there; a pipe cannot be mended, and nothing is written to it any more. A
+ * pipe that nobody reads is NETRING_EIO with EPIPE, and no SIGPIPE. A
+ * non-blocking descriptor is waited for.
+ *
+ * Errors: NETRING_EINVAL, `fd` is negative or not open for writing, a
+ * configuration value is wrong, or asks for rotation or NETRING_WRITER_NEW,
+ * which need a path. NETRING_EIO, the descriptor could not be duplicated or
+ * written to. NETRING_ENOTSUP, Linux before 4.14. On an error `*out` is not
+ * written.
+ * Ownership: the caller closes `*out` with netring_writer_close. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `config` must be readable for the size it says it has, `out` and `err`
+ * writable.
+ */
+int netring_writer_open_fd(int fd,
+                           const struct netring_writer_config *config,
+                           struct netring_writer **out,
+                           struct netring_error *err);
+
+/**
+ * Adds an interface, and returns its number: 0, 1, and so on. Its packets are
+ * written under that number.
+ *
+ * `link_type` is the LINKTYPE_ number of its packets, and NETRING_LINKTYPE_UNKNOWN
+ * says that it stands for several interfaces: each packet has its index and link
+ * type. A pcapng file then describes each when its first packet comes, by the
+ * name "ifN". `snap_length`: packets are cut to so many bytes, a VLAN tag
+ * included; 0: not. More than 262144 bytes of a packet are never written: no
+ * reader takes more. `name` NULL: none.
+ *
+ * A pcap file has one link type and no names; interfaces of the same link type
+ * may share it.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, the link type is above
+ * 65535, or a pcap file has another already. NETRING_EIO, the file could not be
+ * written to. MT-Safe. `err` may be NULL.
+ * Caller: `name`, if not NULL, must be NUL-terminated, `err` writable.
+ */
+int netring_writer_add_interface(struct netring_writer *writer,
+                                 const char *name,
+                                 uint32_t link_type,
+                                 uint32_t snap_length,
+                                 struct netring_error *err);
+
+/**
+ * Adds the interface of an open capture, with its name, link type and snap
+ * length, and returns its number. A capture on "any" stands for all of them:
+ * a pcapng file describes each when its first packet comes, by the name it has
+ * then (in the network namespace of the calling thread), a pcap file can take
+ * them as long as they have the same link type. An interface whose hardware has
+ * no LINKTYPE_ number is written as 147 (LINKTYPE_USER0).
+ *
+ * The writer does not keep the capture: give it the counters with
+ * netring_writer_statistics. After netring_capture_rebind add it again: its
+ * packets are those of another interface.
+ *
+ * Errors: NETRING_EBADF, not a writer, or not a capture. NETRING_EINVAL, a pcap
+ * file has another link type already. NETRING_EIO, the file could not be written
+ * to. MT-Safe. `err` may be NULL.
+ * Caller: `err` must be writable.
+ */
+int netring_writer_add_capture(struct netring_writer *writer,
+                               struct netring_capture *capture,
+                               struct netring_error *err);
+
+/**
+ * Writes all packets of a block, and returns how many. What is marked away or
+ * was never filled is not among them. The block's own cursor does not matter
+ * and is not moved, and others may read the block meanwhile.
+ *
+ * VLAN tags that the kernel took out are put back; `caplen` and `len` in the
+ * file count them. pcapng keeps the direction.
+ *
+ * After a failure the file ends with the last packet that was written whole,
+ * and the same call may be made again, once there is space: it goes on behind
+ * that packet, so that none is written twice.
+ *
+ * Errors: NETRING_EBADF, not a writer, or not a block. NETRING_EINVAL, no such
+ * interface, or packets of another link type: nothing was written. NETRING_EIO,
+ * the file could not be written to (ENOSPC, EDQUOT, EFBIG, EPIPE, ...), the next
+ * file could not be begun, or the block's memory was overwritten;
+ * netring_writer_last_error tells the file and how far it goes. SIGPIPE and
+ * SIGXFSZ are not raised. MT-Safe; one call at a time goes on.
+ */
+int netring_writer_write_block(struct netring_writer *writer,
+                               uint32_t interface,
+                               struct netring_block *block);
+
+/**
+ * Writes `count` packets, of blocks or filled in by the caller, and returns how
+ * many: all, at most 2147483647. `size` is that of one element, sizeof *packets.
+ * It uses `data`, `caplen`, `len`, `time_ns`, `link_type`, `queue`, and by the
+ * bits of `status` the VLAN tag and the direction; with an interface that stands
+ * for several also `ifindex`. As netring_writer_write_block otherwise; every call
+ * is at least one system call, so pass many.
+ *
+ * After a failure netring_writer_info.last_written tells how many of these
+ * packets are in the file: go on behind them.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, no such interface, packets
+ * of another link type, a packet without data, `packets` is NULL or misaligned,
+ * or `size` is less than 64, more than 256 or not a multiple of 8: nothing was
+ * written. NETRING_EIO, as netring_writer_write_block. MT-Safe; one call at a
+ * time goes on.
+ * Caller: `packets` must be readable for `count` times `size` bytes, and each packet's
+ * `data` for its `caplen`.
+ */
+int netring_writer_write(struct netring_writer *writer,
+                         uint32_t interface,
+                         const struct netring_packet *packets,
+                         size_t size,
+                         size_t count);
+
+/**
+ * Gives the counters of an interface, as netring_capture_stats wrote them: the
+ * last ones given are written at the end of each pcapng file, as its interface
+ * statistics. Returns 1, or 0 where the format has no place for them (pcap).
+ *
+ * isb_ifrecv and isb_filteraccept are `seen`; isb_osdrop is `dropped`; isb_ifdrop
+ * is all that was lost, `dropped` and what the interface lost (interface_missed,
+ * interface_dropped, interface_fifo), since that is where Wireshark and dumpcap
+ * have the drops; isb_usrdeliv is `delivered`. `size` is sizeof *stats.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, no such interface, `stats`
+ * is NULL or misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `stats` must be readable for `size` bytes.
+ */
+int netring_writer_statistics(struct netring_writer *writer,
+                              uint32_t interface,
+                              const struct netring_stats *stats,
+                              size_t size);
+
+/**
+ * Waits until what was written is on the disk (fsync). Without it the kernel
+ * has it, which is enough unless the machine itself stops.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EIO, errno says why. MT-Safe.
+ */
+int netring_writer_sync(struct netring_writer *writer);
+
+/**
+ * Writes what has been written so far: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_writer_info(struct netring_writer *writer,
+                        struct netring_writer_info *out,
+                        size_t size);
+
+/**
+ * Copies the path of the present file to `out`, NUL-terminated and cut to `size`
+ * bytes; returns its length without the NUL, which may be more than fits. Empty
+ * for a descriptor.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, `out` is NULL with a size.
+ * MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_writer_path(struct netring_writer *writer, char *out, size_t size);
+
+/**
+ * Writes the last failure of a call on this writer, with its words; all zero
+ * where none has failed.
+ *
+ * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ * Caller: `out` must be writable for a struct netring_error.
+ */
+int netring_writer_last_error(struct netring_writer *writer, struct netring_error *out);
+
+/**
+ * Ends the file, with the statistics that were given, and closes it. The handle
+ * is gone in any case, also where the end could not be written; the packets are
+ * in the file then, up to where the earlier calls said. Waits for calls on other
+ * threads. NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a writer, or closed before. NETRING_EIO, the end
+ * could not be written, or the kernel says only now that something before could
+ * not. MT-Safe. `err` may be NULL.
+ * Caller: `err` must be writable.
+ */
+int netring_writer_close(struct netring_writer *writer, struct netring_error *err);
+
 /**
  * The defaults of a struct netring_capture_config as an initialiser, for C and C++:
  *
@@ -1655,6 +1957,18 @@ int netring_reader_last_error(struct netring_reader *reader, struct netring_erro
             0,                                /* memory_limit */                                   \
             0,                                /* flags */                                          \
             0                                 /* filter */                                         \
+    }
+
+/** The defaults of a struct netring_writer_config, as netring_writer_config_init writes them. */
+#define NETRING_WRITER_CONFIG_INIT                                                                 \
+    {                                                                                              \
+        sizeof(struct netring_writer_config),     /* size */                                       \
+            NETRING_WRITER_CONFIG_INIT_WORD,      /* init */                                       \
+            NETRING_SAVEFILE_PCAPNG,              /* format */                                     \
+            0,                                    /* max_files */                                  \
+            0,                                    /* flags */                                      \
+            0,                                    /* rotate_bytes */                               \
+            0                                     /* rotate_ns */                                  \
     }
 
 #ifdef __cplusplus

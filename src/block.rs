@@ -5,6 +5,7 @@ use crate::afpacket::ring::Ring;
 use crate::error::{Error, Kind, Result};
 use crate::packet::Packet;
 use crate::savefile::reader::Hold;
+use crate::sys::file::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -128,6 +129,32 @@ impl Block {
         let filled = unsafe { self.memory.read(&mut position, self.link_type, out, stride, room) };
         self.position.store(pack(position), Ordering::Relaxed);
         filled.map_err(|corrupt| self.corrupt(corrupt))
+    }
+
+    /// Fills the next packets of a walk with a place of its own (the first is
+    /// [`start`](Self::start)); 0 at the end.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    #[allow(unsafe_code)]
+    pub fn walk(&self, position: &mut Position, out: &mut [Packet]) -> Result<usize> {
+        let (to, room) = (out.as_mut_ptr(), out.len());
+        // SAFETY: `out` has room for that many packets, one after the other.
+        let filled =
+            unsafe { self.memory.read(position, self.link_type, to, size_of::<Packet>(), room) };
+        filled.map_err(|corrupt| self.corrupt(corrupt))
+    }
+
+    /// The bytes of a packet of this block; none of another's.
+    #[allow(unsafe_code)]
+    pub fn bytes(&self, packet: &Packet) -> Bytes<'_> {
+        let base = self.memory.base();
+        let offset = packet.data.addr().wrapping_sub(base.addr());
+        let length = self.memory.length() as usize;
+        let inside = offset <= length && packet.caplen as usize <= length - offset;
+        let (at, count) = if inside { (packet.data, packet.caplen as usize) } else { (base, 0) };
+        // SAFETY: inside the block, which is mapped until its last release.
+        unsafe { Bytes::new(at, count) }
     }
 
     /// Moves the cursor back to the first record.

@@ -26,6 +26,8 @@ pub(crate) enum HandleKind {
     Filter = 3,
     /// struct netring_reader.
     Reader = 5,
+    /// struct netring_writer.
+    Writer = 4,
 }
 
 // A token: generation, slot, kind.

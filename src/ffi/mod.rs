@@ -14,3 +14,4 @@ pub mod log;
 mod pointers;
 pub mod reader;
 pub mod version;
+pub mod writer;

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod environment;
 pub mod epoll;
+pub mod file;
 pub mod filter;
 pub mod input;
 pub mod link_watch;

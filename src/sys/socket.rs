@@ -149,11 +149,21 @@ fn empty_address() -> libc::sockaddr_ll {
 /// The index of an interface of the caller's network namespace. (libc's
 /// if_nametoindex hides why it fails.)
 pub fn interface_index(name: &CStr) -> Result<u32> {
+    any_socket()?.interface_index(name)
+}
+
+/// The name of an interface of the caller's network namespace.
+pub fn interface_name(ifindex: u32) -> Result<Vec<u8>> {
+    any_socket()?.interface_name(ifindex)
+}
+
+/// A socket to ask about interfaces.
+fn any_socket() -> Result<Socket> {
     // SAFETY: no pointers.
     let fd =
         check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: a descriptor just made, owned by nobody else.
-    Socket(unsafe { OwnedFd::from_raw_fd(fd) }).interface_index(name)
+    Ok(Socket(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// netdevice(7): interfaces of the socket's network namespace.

@@ -21,7 +21,7 @@ int main(void) {
     struct netring_capture_config macro = NETRING_CAPTURE_CONFIG_INIT;
     struct netring_capture_config function;
     memset(&function, 0xa5, sizeof function);
-    printf("1..5\n");
+    printf("1..6\n");
     int rc = netring_capture_config_init(&function, sizeof function);
     printf("%sok 1 - netring_capture_config_init: %d\n", rc == 0 ? "" : "not ", rc);
 
@@ -48,5 +48,12 @@ int main(void) {
     reader.packet_limit ^= 1;
     seen &= memcmp(&reader_macro, &reader, sizeof reader) != 0;
     printf("%sok 5 - self-test: a difference is seen\n", seen ? "" : "not ");
+
+    struct netring_writer_config writer_macro = NETRING_WRITER_CONFIG_INIT;
+    struct netring_writer_config writer;
+    memset(&writer, 0xa5, sizeof writer);
+    rc |= netring_writer_config_init(&writer, sizeof writer);
+    alike &= rc == 0 && memcmp(&writer_macro, &writer, sizeof writer) == 0;
+    printf("%sok 6 - the writer's macro is what its function writes\n", alike ? "" : "not ");
     return rc == 0 && equal && alike && seen ? 0 : 1;
 }

@@ -188,3 +188,25 @@ FIELD(netring_cursor, left, 52, 4);
 FIELD(netring_cursor, link_type, 56, 2);
 FIELD(netring_cursor, reserved, 58, 2);
 FIELD(netring_cursor, reserved2, 60, 4);
+
+SIZE(netring_writer_config, 40);
+FIELD(netring_writer_config, size, 0, 4);
+FIELD(netring_writer_config, init, 4, 4);
+FIELD(netring_writer_config, format, 8, 4);
+FIELD(netring_writer_config, max_files, 12, 4);
+FIELD(netring_writer_config, flags, 16, 8);
+FIELD(netring_writer_config, rotate_bytes, 24, 8);
+FIELD(netring_writer_config, rotate_ns, 32, 8);
+
+SIZE(netring_writer_info, 72);
+FIELD(netring_writer_info, size, 0, 4);
+FIELD(netring_writer_info, format, 4, 4);
+FIELD(netring_writer_info, interfaces, 8, 4);
+FIELD(netring_writer_info, reserved, 12, 4);
+FIELD(netring_writer_info, packets, 16, 8);
+FIELD(netring_writer_info, bytes, 24, 8);
+FIELD(netring_writer_info, files, 32, 8);
+FIELD(netring_writer_info, files_removed, 40, 8);
+FIELD(netring_writer_info, file_packets, 48, 8);
+FIELD(netring_writer_info, file_bytes, 56, 8);
+FIELD(netring_writer_info, last_written, 64, 8);

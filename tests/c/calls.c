@@ -15,6 +15,7 @@ static _Thread_local union {
     struct netring_cursor cursor;
     struct netring_reader_info reader_info;
     struct netring_reader_interface reader_interface;
+    struct netring_writer_info writer_info;
     struct netring_block *block;
     uint8_t bytes[1024];
 } out;
@@ -63,7 +64,17 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(reader_info, READER, false, &out.reader_info, sizeof out.reader_info) \
     CALL(reader_interface, READER, false, 0, &out.reader_interface, sizeof out.reader_interface) \
     CALL(reader_stats, READER, false, &out.stats, sizeof out.stats) \
-    CALL(reader_last_error, READER, false, &out.error)
+    CALL(reader_last_error, READER, false, &out.error) \
+    CALL(writer_add_interface, WRITER, false, "name", 1, 0, &out.error) \
+    CALL(writer_add_capture, WRITER, false, NULL, &out.error) \
+    CALL(writer_write, WRITER, false, 0, out.packets, sizeof out.packets[0], 0) \
+    CALL(writer_write_block, WRITER, false, 0, NULL) \
+    CALL(writer_statistics, WRITER, false, 0, &out.stats, sizeof out.stats) \
+    CALL(writer_sync, WRITER, false) \
+    CALL(writer_info, WRITER, false, &out.writer_info, sizeof out.writer_info) \
+    CALL(writer_path, WRITER, false, (char *)out.bytes, sizeof out.bytes) \
+    CALL(writer_last_error, WRITER, false, &out.error) \
+    CALL(writer_close, WRITER, true, &out.error)
 
 /* The others, for the comparison: what makes handles or needs none. */
 #define NO_HANDLE(CALL) \
@@ -80,7 +91,10 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(stats_since) \
     CALL(strerror) \
     CALL(version) \
-    CALL(version_string)
+    CALL(version_string) \
+    CALL(writer_config_init) \
+    CALL(writer_open) \
+    CALL(writer_open_fd)
 /* clang-format on */
 
 #define FUNCTION(name, kind, null_is_fine, ...)                                                    \

@@ -6,7 +6,11 @@
 
 #include "support.h"
 
-enum handle_kind { HANDLE_CAPTURE, HANDLE_BLOCK, HANDLE_FILTER, HANDLE_READER, HANDLE_KINDS };
+/* clang-format off */
+enum handle_kind {
+    HANDLE_CAPTURE, HANDLE_BLOCK, HANDLE_FILTER, HANDLE_READER, HANDLE_WRITER, HANDLE_KINDS
+};
+/* clang-format on */
 
 struct call {
     const char *name; /* without netring_ */

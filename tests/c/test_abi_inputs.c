@@ -10,6 +10,7 @@ static struct netring_capture *capture;
 static struct netring_block *block;
 static struct netring_filter *filter;
 static struct netring_reader *reader;
+static struct netring_writer *writer;
 
 /* Arguments that are right, so that one can be wrong at a time. */
 static union {
@@ -24,11 +25,14 @@ static union {
     struct netring_reader_config reader_config;
     struct netring_reader_info reader_info;
     struct netring_reader_interface reader_interface;
+    struct netring_writer_config writer_config;
+    struct netring_writer_info writer_info;
     uint8_t bytes[1024];
 } out;
 static struct netring_filter *out_filter;
 static struct netring_capture *out_capture;
 static struct netring_reader *out_reader;
+static struct netring_writer *out_writer;
 static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 
 /* ---- handles ---- */
@@ -36,7 +40,7 @@ static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 /* Numbers that look like anything, and the neighbours of real tokens. */
 static unsigned not_refused(const struct call *call)
 {
-    void *real[HANDLE_KINDS] = {capture, block, filter, reader};
+    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
@@ -92,13 +96,14 @@ static void reader_open(void)
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[HANDLE_KINDS] = {capture, block, filter, reader};
+    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
     is_int(netring_capture_close(capture), 0, "close");
     is_int(netring_filter_free(filter), 0, "free");
     is_int(netring_reader_close(reader), 0, "close of the reader");
+    is_int(netring_writer_close(writer, NULL), 0, "close of a writer");
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < call_count; i++)
             ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
@@ -108,10 +113,12 @@ static void test_stale(void)
             block = block_of(capture, sender, 0, 3, 60);
             netring_filter_new(all, 1, &filter, NULL);
             reader_open();
+            netring_writer_open("/dev/null", NULL, &writer, NULL);
         }
     }
     is_int(read_packets(block), 3, "the new block is untouched");
     is_int(netring_filter_count(filter), 1, "the new filter is untouched");
+    is_int(netring_writer_sync(writer), 0, "the new writer is untouched");
     close(sender);
 }
 
@@ -185,9 +192,24 @@ static void test_arguments(void)
     INVALID(netring_reader_info(reader, NULL, sizeof out.reader_info));
     INVALID(netring_reader_info(reader, &out.reader_info, 0));
     INVALID(netring_reader_interface(reader, 0, NULL, sizeof out.reader_interface));
-    INVALID(netring_reader_interface(reader, 7, &out.reader_interface, sizeof(out.reader_interface)));
+    INVALID(
+        netring_reader_interface(reader, 7, &out.reader_interface, sizeof(out.reader_interface)));
     INVALID(netring_reader_stats(reader, NULL, sizeof out.stats));
     INVALID(netring_reader_last_error(reader, NULL));
+    INVALID(netring_writer_open(NULL, NULL, &out_writer, NULL));
+    INVALID(netring_writer_open("/dev/null", NULL, NULL, NULL));
+    INVALID(netring_writer_open("/dev/null", &out.writer_config, &out_writer, NULL));
+    INVALID(netring_writer_open_fd(1, NULL, NULL, NULL));
+    INVALID(netring_writer_config_init(NULL, sizeof out.writer_config));
+    INVALID(netring_writer_config_init(&out.writer_config, 0));
+    INVALID(netring_writer_write(writer, 0, NULL, whole, 1));
+    INVALID(netring_writer_write(writer, 0, p, whole - 8, 1));
+    INVALID(netring_writer_statistics(writer, 0, NULL, sizeof out.stats));
+    INVALID(netring_writer_statistics(writer, 0, &out.stats, 0));
+    INVALID(netring_writer_info(writer, NULL, sizeof out.writer_info));
+    INVALID(netring_writer_info(writer, &out.writer_info, 0));
+    INVALID(netring_writer_path(writer, NULL, 8));
+    INVALID(netring_writer_last_error(writer, NULL));
 }
 
 /* sizeof of a pointer, and sizeof of a whole array. */
@@ -208,6 +230,9 @@ static void test_mistaken_sizes(void)
     INVALID(netring_block_read(block, p, sizeof(void *), 1));
     INVALID(netring_block_read(block, p, 64 * sizeof *p, 64));
     INVALID(netring_capture_next_packet(capture, 0, p, 64 * sizeof *p));
+    INVALID(netring_writer_config_init(&out.writer_config, sizeof(void *)));
+    INVALID(netring_writer_info(writer, &out.writer_info, sizeof(void *)));
+    INVALID(netring_writer_write(writer, 0, p, 64 * sizeof *p, 64));
     is_int(netring_block_read(block, p, 256, 1), 1, "the largest packet a newer program can have");
     netring_block_rewind(block);
 }
@@ -236,6 +261,7 @@ static void test_sizes(void)
         {"capture_info", sizeof(struct netring_capture_info), 24},
         {"block_info", sizeof(struct netring_block_info), 16},
         {"block_view", sizeof(struct netring_block_view), 24},
+        {"writer_info", sizeof(struct netring_writer_info), 24},
     };
 
     for (size_t i = 0; i < COUNT(structs); i++) {
@@ -248,7 +274,8 @@ static void test_sizes(void)
             memset(&out, 0xa5, sizeof out);
             rc = i == 0   ? netring_capture_info(capture, &out.capture_info, size)
                  : i == 1 ? netring_block_info(block, &out.block_info, size)
-                          : netring_block_view(block, &out.view, size);
+                 : i == 2 ? netring_block_view(block, &out.view, size)
+                          : netring_writer_info(writer, &out.writer_info, size);
             if (!is_int(rc, 0, "%s: size %zu", structs[i].name, size))
                 continue;
             memcpy(&told, out.bytes, sizeof told);
@@ -276,6 +303,8 @@ int main(void)
     if (netring_filter_new(all, 1, &filter, NULL) != 0)
         tap_bail("netring_filter_new failed");
     reader_open();
+    if (netring_writer_open("/dev/null", NULL, &writer, NULL) != 0)
+        tap_bail("netring_writer_open failed");
 
     test_handles();
     test_arguments();
@@ -287,5 +316,6 @@ int main(void)
     capture_close(capture);
     netring_block_release(block);
     netring_filter_free(filter);
+    netring_writer_close(writer, NULL);
     return tap_end();
 }
