@@ -468,6 +468,16 @@ int netring_filter_free(struct netring_filter *filter);
 /** Fail rather than use a smaller ring than asked for. */
 #define NETRING_CAPTURE_EXACT 0x40
 /**
+ * The capture and its blocks work in children forked later, for programs that
+ * call daemon(3) after the open; without it they are NETRING_EBADF there. Fork
+ * while no other thread is inside a call on them. Parent and child share the
+ * socket, the ring and the descriptors, and each has counters of its own as they
+ * were at the fork: from then on exactly one of the two goes on with the capture.
+ * The other one calls nothing but netring_capture_close on it, or exits; the
+ * socket ends when both have closed it.
+ */
+#define NETRING_CAPTURE_KEEP_ON_FORK 0x80
+/**
  * A link that is down is an error: while it is, waits return NETRING_ENETDOWN
  * once everything received was handed out. By default they go on. Not with
  * "any".
@@ -711,8 +721,8 @@ struct netring_stats {
  *
  * Everything the configuration asks for is in place before the first packet
  * can arrive. A failure leaves nothing open. A program forked later cannot use
- * the capture (NETRING_EBADF) but keeps its socket alive until it execs or
- * exits.
+ * the capture (NETRING_EBADF; see NETRING_CAPTURE_KEEP_ON_FORK) but keeps its
+ * socket alive until it execs or exits.
  *
  * Errors: NETRING_EINVAL, an argument or a configuration value is wrong.
  * NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no such

@@ -218,6 +218,14 @@ impl Block {
             })
     }
 
+    /// Whether it is this process's to go on with.
+    pub fn is_ours(&self) -> bool {
+        match &self.owner {
+            Owner::Ring { ring, .. } => ring.belongs().is_ours(),
+            Owner::Savefile(_) | Owner::Memory => true,
+        }
+    }
+
     /// Gives the memory back to its owner.
     pub fn give_back(&self) {
         match &self.owner {

@@ -51,12 +51,14 @@ pub mod flags {
     pub const LOCK_MEMORY: u64 = 0x20;
     /// Never shrink the ring.
     pub const EXACT: u64 = 0x40;
+    /// Usable in children forked later.
+    pub const KEEP_ON_FORK: u64 = 0x80;
     /// A link that is down is an error.
     pub const DOWN_IS_ERROR: u64 = 0x100;
     /// The descriptor is readable for an event too.
     pub const EVENTS_ON_FD: u64 = 0x200;
     /// All that are known.
-    pub const KNOWN: u64 = 0x37f;
+    pub const KNOWN: u64 = 0x3ff;
 }
 
 /// Values that belong together, for one kind of use.
@@ -450,7 +452,7 @@ mod tests {
             ("snap_length", "0 to 2147483647", |c| c.snap_length = u32::MAX),
             ("block_timeout", "0 to 65535", |c| c.block_timeout = 65_536),
             ("busy_poll", "0 to 2147483647", |c| c.busy_poll = u32::MAX),
-            ("flags", "0x8000000000000080", |c| c.flags |= 0x8000_0000_0000_0080),
+            ("flags", "0x8000000000000800", |c| c.flags |= 0x8000_0000_0000_0800),
         ];
         for (field, words, spoil) in cases {
             let mut config = CaptureConfig::default();

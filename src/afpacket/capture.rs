@@ -12,6 +12,7 @@ use crate::config::{Bound, flags};
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
+use crate::sys::process::Belongs;
 use crate::sys::socket::Socket;
 use crate::sys::try_lock::{TryLock, TryLockGuard};
 use crate::sys::{Errno, clock};
@@ -204,6 +205,11 @@ impl Capture {
         self.waiter.fd()
     }
 
+    /// Whose it is.
+    pub fn belongs(&self) -> Belongs {
+        self.ring.belongs()
+    }
+
     /// The next block; `None` after `timeout_ms` (negative: never, 0: at once).
     ///
     /// # Errors
@@ -253,7 +259,7 @@ impl Capture {
         }
         let deadline = Deadline::after(timeout_ms);
         loop {
-            if self.waiter.is_closing() {
+            if self.waiter.is_closing() || !self.belongs().is_ours() {
                 return Err(closed());
             }
             match self.events.next(&self.socket) {
@@ -286,7 +292,8 @@ impl Capture {
     }
 
     fn try_next(&self, reader: &mut Reader, sure: bool) -> Result<Option<Arc<Block>>> {
-        if self.waiter.is_closing() {
+        // Not ours: forked in a signal handler or log callback, in the middle of this.
+        if self.waiter.is_closing() || !self.belongs().is_ours() {
             return Err(closed());
         }
         if self.waiter.take_wakeup(sure) {
@@ -659,9 +666,13 @@ impl Capture {
         self.last_error.lock().clone()
     }
 
-    /// Sends waiting threads home; the first half of a close.
-    pub fn interrupt(&self) {
-        self.waiter.close();
+    /// Sends waiting threads home; the first half of a close. `in_use`: there are
+    /// some.
+    pub fn interrupt(&self, in_use: bool) {
+        // The eventfd is shared with a process that may go on with the capture.
+        if in_use || self.belongs() != Belongs::everywhere() {
+            self.waiter.close();
+        }
     }
 
     /// Ends the socket, whatever user space still holds; the second half of a
@@ -726,6 +737,12 @@ impl InCurrent<'_> {
     #[inline]
     pub fn get(&self) -> Option<&Arc<Block>> {
         self.0.as_ref()
+    }
+
+    /// Whether it is this process's: a callback may have forked, and returned in
+    /// the child.
+    pub fn is_ours(&self) -> bool {
+        self.get().is_none_or(|block| block.is_ours())
     }
 
     /// Goes on with another block; the one before is released.

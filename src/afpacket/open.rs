@@ -16,6 +16,7 @@ use crate::packet::link_type;
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::mmap::Mapping;
 use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
+use crate::sys::process::Belongs;
 use crate::sys::socket::{Socket, attach_filter, interface_index};
 use crate::sys::{Errno, process};
 use std::ffi::CString;
@@ -157,7 +158,7 @@ impl Capture {
         };
         Ok(Self::assemble(Parts {
             socket,
-            ring: Ring::new(mapping, &geometry),
+            ring: Ring::new(mapping, &geometry, belongs(config)),
             waiter,
             events,
             info,
@@ -168,6 +169,11 @@ impl Capture {
             environment,
         }))
     }
+}
+
+/// Whose the capture is.
+fn belongs(config: &CaptureConfig) -> Belongs {
+    if config.has(flags::KEEP_ON_FORK) { Belongs::everywhere() } else { Belongs::here() }
 }
 
 const TPACKET_V3: i32 = libc::tpacket_versions::TPACKET_V3 as i32;

@@ -8,6 +8,7 @@ use crate::sys::Result;
 use crate::sys::clock;
 use crate::sys::mmap::{self, Mapping};
 use crate::sys::packet::status;
+use crate::sys::process::Belongs;
 use parking_lot::{Mutex, RwLock};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
@@ -61,6 +62,8 @@ pub struct Ring {
     waited_for: Mutex<Option<Held>>,
     /// There is such a block.
     has_waited: AtomicBool,
+    /// Whose blocks these are to give back.
+    belongs: Belongs,
     /// Taken for writing by `close` only.
     backing: RwLock<Option<Backing>>,
 }
@@ -73,7 +76,7 @@ unsafe impl Sync for Ring {}
 
 impl Ring {
     /// The ring of this geometry in `mapping`, which is exactly as long.
-    pub fn new(mapping: Mapping, geometry: &Geometry) -> Self {
+    pub fn new(mapping: Mapping, geometry: &Geometry, belongs: Belongs) -> Self {
         let holding = || Holding {
             state: AtomicU32::new(0),
             since_ns: AtomicU64::new(0),
@@ -86,8 +89,15 @@ impl Ring {
             held: AtomicU32::new(0),
             waited_for: Mutex::new(None),
             has_waited: AtomicBool::new(false),
+            belongs,
             backing: RwLock::new(Some(Backing::Ring(mapping))),
         }
+    }
+
+    /// Whose it is: a child forked later has the memory too, and may not be meant
+    /// to touch it.
+    pub fn belongs(&self) -> Belongs {
+        self.belongs
     }
 
     /// Blocks of the ring.
@@ -151,6 +161,11 @@ impl Ring {
 
     /// Takes back a block or a part of one. Any thread, also after `close`.
     pub fn give_back(&self, index: u32) {
+        // A child that was forked inside a callback comes here when that returns;
+        // the block is still its parent's.
+        if !self.belongs.is_ours() {
+            return;
+        }
         // Held, so that `close` does not take the memory away in between.
         let backing = self.backing.read();
         let before = self.holdings[index as usize].state.fetch_sub(1, Ordering::AcqRel);

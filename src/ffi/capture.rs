@@ -252,8 +252,8 @@ pub(crate) fn on_capture(
 ///
 /// Everything the configuration asks for is in place before the first packet
 /// can arrive. A failure leaves nothing open. A program forked later cannot use
-/// the capture (NETRING_EBADF) but keeps its socket alive until it execs or
-/// exits.
+/// the capture (NETRING_EBADF; see NETRING_CAPTURE_KEEP_ON_FORK) but keeps its
+/// socket alive until it execs or exits.
 ///
 /// Errors: NETRING_EINVAL, an argument or a configuration value is wrong.
 /// NETRING_EBADF, `config->filter` is no filter. NETRING_ENODEV, no such
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn netring_capture_open(
         // SAFETY: the caller's promise.
         let config = unsafe { capture_config(config)? };
         let capture = Capture::open(interface.to_bytes(), &config)?;
-        let handle = CAPTURES.insert(Arc::new(capture))?;
+        let handle = CAPTURES.insert_for(capture.belongs(), Arc::new(capture))?;
         // SAFETY: checked, and writable by the caller's promise.
         unsafe { put(out, "out", handle)? };
         Ok(0)
@@ -318,7 +318,7 @@ pub unsafe extern "C" fn netring_capture_close(capture: *mut netring_capture) ->
         }
         let closing = CAPTURES.close(capture)?;
         if let Some(capture) = closing.value() {
-            capture.interrupt();
+            capture.interrupt(closing.in_use());
         }
         if let Some(capture) = closing.finish() {
             capture.close();
@@ -357,7 +357,9 @@ pub unsafe extern "C" fn netring_capture_next_block(
     on_capture(capture, |capture| {
         writable(out, "out")?;
         let Some(block) = capture.next_block(timeout_ms)? else { return Ok(0) };
-        let handle = BLOCKS.insert(Arc::clone(&block)).inspect_err(|_| release(&block))?;
+        let handle = BLOCKS
+            .insert_for(capture.belongs(), Arc::clone(&block))
+            .inspect_err(|_| release(&block))?;
         // SAFETY: checked, and writable by the caller's promise.
         unsafe { put(out, "out", handle)? };
         Ok(1)
@@ -527,7 +529,7 @@ pub unsafe extern "C" fn netring_capture_dispatch(
             let first = packets.as_ptr().cast::<netring_packet>();
             // SAFETY: `count` packets were filled; the callback's promise.
             let answer = unsafe { callback(user, first, count, size_of::<netring_packet>()) };
-            if answer != 0 || done >= most {
+            if answer != 0 || done >= most || !current.is_ours() {
                 break Ok(done);
             }
         };

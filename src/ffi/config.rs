@@ -41,6 +41,14 @@ pub const NETRING_CAPTURE_KEEP_LOOPED: u64 = 0x10;
 pub const NETRING_CAPTURE_LOCK_MEMORY: u64 = 0x20;
 /// Fail rather than use a smaller ring than asked for.
 pub const NETRING_CAPTURE_EXACT: u64 = 0x40;
+/// The capture and its blocks work in children forked later, for programs that
+/// call daemon(3) after the open; without it they are NETRING_EBADF there. Fork
+/// while no other thread is inside a call on them. Parent and child share the
+/// socket, the ring and the descriptors, and each has counters of its own as they
+/// were at the fork: from then on exactly one of the two goes on with the capture.
+/// The other one calls nothing but netring_capture_close on it, or exits; the
+/// socket ends when both have closed it.
+pub const NETRING_CAPTURE_KEEP_ON_FORK: u64 = 0x80;
 /// A link that is down is an error: while it is, waits return NETRING_ENETDOWN
 /// once everything received was handed out. By default they go on. Not with
 /// "any".
@@ -57,6 +65,7 @@ const _: () = assert!(
         && NETRING_CAPTURE_KEEP_LOOPED == flags::KEEP_LOOPED
         && NETRING_CAPTURE_LOCK_MEMORY == flags::LOCK_MEMORY
         && NETRING_CAPTURE_EXACT == flags::EXACT
+        && NETRING_CAPTURE_KEEP_ON_FORK == flags::KEEP_ON_FORK
         && NETRING_CAPTURE_DOWN_IS_ERROR == flags::DOWN_IS_ERROR
         && NETRING_CAPTURE_EVENTS_ON_FD == flags::EVENTS_ON_FD
 );

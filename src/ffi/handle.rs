@@ -7,7 +7,8 @@
 //! lock-free: a lookup may run in a signal handler and in a forked child.
 
 use crate::error::{Error, Kind, Result};
-use crate::sys::{clock, process};
+use crate::sys::clock;
+use crate::sys::process::Belongs;
 use std::cell::UnsafeCell;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -48,13 +49,20 @@ const SLOTS: u32 = 1 << SLOT_BITS;
 
 struct Slot<T> {
     word: AtomicU64,
-    /// The process the handle belongs to (`process::generation`).
+    /// The process the handle belongs to ([`Belongs`]).
     process: AtomicU64,
     /// Next slot of the free list, plus one.
     next_free: AtomicU32,
     /// Written only by whoever took the slot from the free list, or closed it
     /// and saw the last pin go; read only under a pin or by the closer.
     value: UnsafeCell<Option<Arc<T>>>,
+}
+
+impl<T> Slot<T> {
+    #[inline]
+    fn is_ours(&self) -> bool {
+        Belongs::from_word(self.process.load(Ordering::Relaxed)).is_ours()
+    }
 }
 
 /// A table of handles of one kind.
@@ -85,6 +93,7 @@ pub(crate) struct Closing<T: 'static> {
     table: &'static Table<T>,
     slot: &'static Slot<T>,
     index: u32,
+    in_use: bool,
 }
 
 /// Why a token resolves to nothing.
@@ -202,8 +211,13 @@ impl<T: Send + Sync> Table<T> {
         }
     }
 
-    /// Gives a value a handle.
+    /// Gives a value a handle, for this process.
     pub(crate) fn insert<H>(&'static self, value: Arc<T>) -> Result<*mut H> {
+        self.insert_for(Belongs::here(), value)
+    }
+
+    /// Gives a value a handle.
+    pub(crate) fn insert_for<H>(&'static self, belongs: Belongs, value: Arc<T>) -> Result<*mut H> {
         let index = match self.take_free() {
             Some(index) => index,
             None => {
@@ -219,7 +233,7 @@ impl<T: Send + Sync> Table<T> {
         let slot = self.slot(index).ok_or_else(bad_handle)?;
         // SAFETY: the slot is neither open nor in the free list: it is ours.
         unsafe { *slot.value.get() = Some(value) };
-        slot.process.store(process::generation(), Ordering::Relaxed);
+        slot.process.store(belongs.word(), Ordering::Relaxed);
         let word = slot.word.fetch_or(OPEN, Ordering::Release);
         let token = (word & GENERATION) | (u64::from(index) << KIND_BITS) | self.kind as u64;
         Ok(std::ptr::without_provenance_mut(token as usize))
@@ -253,8 +267,7 @@ impl<T: Send + Sync> Table<T> {
         }
         let word = slot.word.fetch_add(1, Ordering::Acquire);
         let pinned = Pinned { slot };
-        let ours = slot.process.load(Ordering::Relaxed) == process::generation();
-        (matches(word) && ours).then_some((pinned, word & POISONED != 0))
+        (matches(word) && slot.is_ours()).then_some((pinned, word & POISONED != 0))
     }
 
     /// Resolves a handle for one call. Allocates nothing: signal handlers too.
@@ -284,14 +297,16 @@ impl<T: Send + Sync> Table<T> {
     /// Makes a token stale; whoever gets the [`Closing`] ends the object.
     pub(crate) fn close<H>(&'static self, handle: *const H) -> Result<Closing<T>> {
         let (slot, index, generation) = self.find(handle).ok_or_else(bad_handle)?;
-        if slot.process.load(Ordering::Relaxed) != process::generation() {
+        if !slot.is_ours() {
             return Err(bad_handle());
         }
         let closed = slot.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
             (word & (GENERATION | OPEN) == generation | OPEN)
                 .then(|| (word & !OPEN & !POISONED).wrapping_add(ONE_GENERATION))
         });
-        closed.map(|_| Closing { table: self, slot, index }).map_err(|_| bad_handle())
+        closed
+            .map(|word| Closing { table: self, slot, index, in_use: word & PINS != 0 })
+            .map_err(|_| bad_handle())
     }
 }
 
@@ -330,6 +345,11 @@ impl<T: Send + Sync> Closing<T> {
         unsafe { (*self.slot.value.get()).as_deref() }
     }
 
+    /// Whether calls were in progress when the token became stale.
+    pub(crate) fn in_use(&self) -> bool {
+        self.in_use
+    }
+
     /// Waits until no call is in progress any more, and takes the value.
     pub(crate) fn finish(self) -> Option<Arc<T>> {
         let mut naps = 0_u32;
@@ -355,6 +375,7 @@ impl<T: Send + Sync> Closing<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process;
 
     enum Thing {}
 

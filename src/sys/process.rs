@@ -21,6 +21,40 @@ pub fn generation() -> u64 {
     unsafe { &*page }.load(Ordering::Relaxed)
 }
 
+/// Whose something is: that of the process which made it, or also of children
+/// forked later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Belongs(u64);
+
+impl Belongs {
+    /// To this process alone.
+    pub fn here() -> Self {
+        Self(generation())
+    }
+
+    /// To this process and to every child forked from it.
+    pub const fn everywhere() -> Self {
+        Self(u64::MAX)
+    }
+
+    /// Whether it belongs to the process that asks.
+    #[inline]
+    pub fn is_ours(self) -> bool {
+        self.0 == generation() || self == Self::everywhere()
+    }
+
+    /// As a word, for an atomic.
+    pub(crate) const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The other way round.
+    #[inline]
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+}
+
 /// Makes sure that this process has a generation, and returns it.
 ///
 /// # Errors
@@ -123,5 +157,23 @@ mod tests {
         unsafe { libc::waitpid(child, &mut status, 0) };
         assert_eq!(status, 0);
         assert_eq!(generation(), mine);
+    }
+
+    #[test]
+    fn what_belongs_to_whom() {
+        claim().unwrap();
+        let (here, everywhere) = (Belongs::here(), Belongs::everywhere());
+        assert!(here.is_ours() && everywhere.is_ours());
+        // SAFETY: the child only reads a page and leaves.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let code = i32::from(here.is_ours() || !everywhere.is_ours());
+            // SAFETY: leaves without running the parent's exit handlers.
+            unsafe { libc::_exit(code) };
+        }
+        let mut status = 0;
+        // SAFETY: a live integer; the child is ours.
+        unsafe { libc::waitpid(child, &mut status, 0) };
+        assert_eq!(status, 0);
     }
 }
