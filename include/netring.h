@@ -1270,6 +1270,153 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
  */
 int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t *out, size_t size);
 
+/* ---- interface ---- */
+
+/** speed_mbps and duplex are known. */
+#define NETRING_INTERFACE_SPEED 0x1
+/** driver is known. */
+#define NETRING_INTERFACE_DRIVER 0x2
+/**
+ * rx_queues and tx_queues are those in use, from the driver; without it they
+ * are those that the interface was made with.
+ */
+#define NETRING_INTERFACE_QUEUES 0x4
+/** timestamping, clock, tx_types and rx_filters are known. */
+#define NETRING_INTERFACE_TIMESTAMPING 0x8
+/** xdp_mode and xdp_program are known. */
+#define NETRING_INTERFACE_XDP_PROGRAM 0x10
+/**
+ * xdp_features, xdp_rx_metadata, xsk_features and xdp_max_segments are known
+ * (since Linux 6.3).
+ */
+#define NETRING_INTERFACE_XDP_FEATURES 0x20
+/**
+ * xdp_features: XDP programs run in the driver, with the actions abort, drop,
+ * pass and tx.
+ */
+#define NETRING_XDP_BASIC 0x1
+/** ... and with redirect. */
+#define NETRING_XDP_REDIRECT 0x2
+/** ... packets can be redirected to it. */
+#define NETRING_XDP_REDIRECT_TARGET 0x4
+/** ... AF_XDP sockets without copying. */
+#define NETRING_XDP_ZERO_COPY 0x8
+/** ... programs can run in the device. */
+#define NETRING_XDP_OFFLOAD 0x10
+/** ... packets in several pieces are received. */
+#define NETRING_XDP_RX_SEGMENTS 0x20
+/** ... packets in several pieces can be redirected to it. */
+#define NETRING_XDP_TARGET_SEGMENTS 0x40
+
+/**
+ * A network interface. What a driver does not tell is 0, and its bit is
+ * missing in `valid`.
+ */
+struct netring_interface {
+    /** The size passed in. */
+    uint32_t size;
+    /** Its index, as in struct netring_packet. */
+    uint32_t ifindex;
+    /** NETRING_INTERFACE_* bits: what of the rest is known. */
+    uint64_t valid;
+    /** Its name, NUL-terminated. */
+    char name[16];
+    /** Name of its driver, NUL-terminated. */
+    char driver[32];
+    /** IFF_* bits of linux/if.h: IFF_UP, IFF_RUNNING, IFF_LOOPBACK, IFF_PROMISC. */
+    uint32_t flags;
+    /** Largest packet, link-layer header not included, bytes. */
+    uint32_t mtu;
+    /** LINKTYPE_ number of its packets, or NETRING_LINKTYPE_UNKNOWN. */
+    uint32_t link_type;
+    /** ARPHRD_* of linux/if_arp.h. */
+    uint32_t hardware_type;
+    /** Megabits a second; 0: unknown. */
+    uint32_t speed_mbps;
+    /** 0 half, 1 full, 255 unknown. */
+    uint8_t duplex;
+    /** State of RFC 2863 (IF_OPER_* of linux/if.h): 0 unknown, 2 down, 6 up. */
+    uint8_t operstate;
+    /** 1: there is a carrier. Says nothing while the interface is not IFF_UP. */
+    uint8_t carrier;
+    /** Bytes of `address`; 0: it has none. */
+    uint8_t address_length;
+    /** Link-layer address. */
+    uint8_t address[32];
+    /** Receive queues in use. */
+    uint32_t rx_queues;
+    /** Transmit queues in use. */
+    uint32_t tx_queues;
+    /** Receive queues that the interface was made with. */
+    uint32_t rx_queues_max;
+    /** Transmit queues that the interface was made with. */
+    uint32_t tx_queues_max;
+    /** SOF_TIMESTAMPING_* bits of linux/net_tstamp.h. */
+    uint32_t timestamping;
+    /** Number N of its hardware clock /dev/ptpN; -1: none. */
+    int32_t clock;
+    /** A bit for each HWTSTAMP_TX_* that it can be set to. */
+    uint32_t tx_types;
+    /** A bit for each HWTSTAMP_FILTER_* that it can be set to. */
+    uint32_t rx_filters;
+    /**
+     * Where an XDP program is attached: XDP_ATTACHED_* of linux/if_link.h; 0
+     * none, 1 in the driver, 2 generic, 3 in the device, 4 several.
+     */
+    uint32_t xdp_mode;
+    /** Number of that program; of several, that of the driver. */
+    uint32_t xdp_program;
+    /** NETRING_XDP_* bits (NETDEV_XDP_ACT_* of linux/netdev.h). */
+    uint64_t xdp_features;
+    /** NETDEV_XDP_RX_METADATA_* bits: what a program can ask of a packet. */
+    uint64_t xdp_rx_metadata;
+    /** NETDEV_XSK_FLAGS_* bits: transmit metadata of AF_XDP sockets. */
+    uint64_t xsk_features;
+    /** Most pieces of a packet of a zero-copy AF_XDP socket; 0: no zero copy. */
+    uint32_t xdp_max_segments;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/**
+ * Lists the interfaces of the calling thread's network namespace, by index:
+ * writes the first `count` of them to the array `out`, whose elements are `size`
+ * bytes apart (sizeof(struct netring_interface) of the caller's header), and
+ * returns how many there are, which may be more or fewer than `count`. With a
+ * `count` of 0 that is all, and `out` may be NULL.
+ *
+ * Needs no privilege and no handle; works in user namespaces. An interface that
+ * goes away meanwhile is left out. Costs a few system calls for each.
+ *
+ * Errors: NETRING_EINVAL, `out` is NULL or misaligned, or `size` is less than 16,
+ * more than 4096, or not a multiple of 8. NETRING_EIO, the kernel refused a
+ * netlink socket or its answer. MT-Safe. `err` may be NULL.
+ * Caller: `out` must be writable for `count` elements of `size` bytes, `err` writable.
+ */
+int netring_interface_list(struct netring_interface *out,
+                           size_t size,
+                           size_t count,
+                           struct netring_error *err);
+
+/**
+ * Writes what is known of one interface, by name, in the calling thread's
+ * network namespace: as much of it as `size` bytes hold. An alternative name of
+ * up to 15 bytes will do (`ip link property`); `name` is then the main one.
+ *
+ * Needs no privilege and no handle; works in user namespaces.
+ *
+ * Errors: NETRING_ENODEV, no such interface ("any" is none). NETRING_EINVAL, a
+ * NULL or misaligned argument, `name` is empty or longer than 15 bytes, or `size`
+ * is less than 16 or more than 4096. NETRING_EIO, the kernel refused a socket
+ * or its answer. MT-Safe. `err` may be NULL.
+ * Caller: `name` must be NUL-terminated, `out` writable for `size` bytes, `err`
+ * writable.
+ */
+int netring_interface_info(const char *name,
+                           struct netring_interface *out,
+                           size_t size,
+                           struct netring_error *err);
+
 /* ---- savefile ---- */
 
 /** The pcap format, its variants with nanoseconds included. */

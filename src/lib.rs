@@ -17,6 +17,7 @@ pub mod error;
 pub mod ffi;
 pub mod filter;
 pub mod fork;
+pub mod interface;
 pub mod log;
 pub mod packet;
 pub mod savefile;

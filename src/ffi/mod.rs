@@ -10,6 +10,7 @@ mod guard;
 mod handle;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
+pub mod interface;
 pub mod log;
 mod pointers;
 pub mod reader;

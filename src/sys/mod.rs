@@ -4,12 +4,16 @@
 pub mod clock;
 pub mod environment;
 pub mod epoll;
+pub mod ethtool;
 pub mod file;
 pub mod filter;
 pub mod input;
+pub mod link;
 pub mod link_watch;
 pub mod memory;
+pub mod message;
 pub mod mmap;
+pub mod netdev;
 pub mod netlink;
 pub mod packet;
 pub mod process;

@@ -240,13 +240,15 @@ static void test_released(void)
 static void test_held_before(void)
 {
     struct netring_capture *capture = open_pages(0);
-    struct netring_block *first;
+    struct netring_block *first, *second;
     unsigned long long milliseconds;
 
     send_frames(sender, 0, 3 * whole, 60);
     await_seen(capture, 3 * whole);
     first = take(capture);
+    second = take(capture);
     sleep_ms(200);
+    netring_block_release(second);
     netring_block_release(first);
     log_anew();
     send_frames(sender, 0, 2 * BLOCKS * whole, 60);
@@ -370,8 +372,9 @@ static void test_slow_reader(void)
 
         told += dropped_in(line);
         held += held_block(line, &milliseconds) != 0;
-        if (!at || sscanf(at, "ring full: reader %llu blocks behind (of 8); read faster",
-                          &behind) != 1 || behind < BLOCKS - 1)
+        if (!at ||
+            sscanf(at, "ring full: reader %llu blocks behind (of 8); read faster", &behind) != 1 ||
+            behind < BLOCKS - 1)
             near++;
         if (i > 0 && i < before_close)
             early += logged.line[i].time_ms - logged.line[i - 1].time_ms < 990;

@@ -19,7 +19,7 @@ use quote::ToTokens;
 use syn::{Expr, Item, Lit, UnOp, Visibility};
 
 /// Modules in the order the header has them; others follow by name.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "version",
     "error",
     "log",
@@ -31,6 +31,7 @@ const ORDER: [&str; 13] = [
     "event",
     "block",
     "cursor",
+    "interface",
     "savefile",
     "reader",
 ];

@@ -1,0 +1,156 @@
+//! What a driver says of its interface: SIOCETHTOOL (linux/ethtool.h), as far
+//! as it needs no privilege. By name: the interface may be another one by then,
+//! so whoever asks compares [`index`](Ethtool::index) afterwards.
+
+use super::link::NAME;
+use super::{Errno, Result, check};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_GET_TS_INFO: u32 = 0x41;
+const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
+
+/// Words of what the kernel reads and writes for each; every request has room
+/// for the longest, so that no kernel writes behind it.
+const ROOM: usize = 256;
+
+/// SPEED_UNKNOWN.
+const NO_SPEED: u32 = u32::MAX;
+/// DUPLEX_UNKNOWN.
+pub const NO_DUPLEX: u8 = 0xff;
+
+/// Speed of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speed {
+    /// Megabits a second, 0: unknown.
+    pub mbps: u32,
+    /// 0 half, 1 full, 255 unknown.
+    pub duplex: u8,
+}
+
+/// Queues in use; combined ones count in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channels {
+    /// Receive.
+    pub rx: u32,
+    /// Transmit.
+    pub tx: u32,
+}
+
+/// What time stamps the interface can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timestamping {
+    /// SOF_TIMESTAMPING_*.
+    pub flags: u32,
+    /// Number of its hardware clock, -1: none.
+    pub clock: i32,
+    /// A bit for each HWTSTAMP_TX_*.
+    pub tx_types: u32,
+    /// A bit for each HWTSTAMP_FILTER_*.
+    pub rx_filters: u32,
+}
+
+/// A socket to ask through.
+#[derive(Debug)]
+pub struct Ethtool(OwnedFd);
+
+impl Ethtool {
+    /// Opens one in the caller's network namespace.
+    pub fn open() -> Result<Self> {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+        // SAFETY: a descriptor just made, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The index of the interface that has this name now.
+    pub fn index(&self, name: &[u8; NAME]) -> Result<u32> {
+        let mut request = named(name);
+        // SAFETY: a live ifreq.
+        check(unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request)
+        })?;
+        // SAFETY: SIOCGIFINDEX has written this member.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+    }
+
+    fn ask(&self, name: &[u8; NAME], data: &mut [u32; ROOM]) -> Result<()> {
+        let mut request = named(name);
+        request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
+        // SAFETY: a live ifreq, whose data is larger than what these requests write.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) })?;
+        Ok(())
+    }
+
+    /// The driver's name.
+    pub fn driver(&self, name: &[u8; NAME]) -> Result<[u8; 32]> {
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GDRVINFO;
+        self.ask(name, &mut data)?;
+        // struct ethtool_drvinfo: cmd, driver[32], ...
+        let mut driver = [0; 32];
+        for (to, word) in driver.chunks_exact_mut(4).zip(&data[1..9]) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        driver[31] = 0;
+        if driver[0] == 0 { Err(Errno(libc::EOPNOTSUPP)) } else { Ok(driver) }
+    }
+
+    /// Speed and duplex.
+    pub fn speed(&self, name: &[u8; NAME]) -> Result<Speed> {
+        // struct ethtool_link_settings: cmd, speed, duplex, port, phy, autoneg,
+        // mdio, tp_mdix, ctrl, words of each bit mask (i8), ...
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GLINKSETTINGS;
+        self.ask(name, &mut data)?;
+        // The first answer says, negated, how many words the kernel's masks have.
+        let words = (data[3].to_ne_bytes()[3] as i8).checked_neg().unwrap_or(0);
+        if words <= 0 || 12 + 3 * words as usize > ROOM {
+            return Err(Errno(libc::EPROTO));
+        }
+        data = [0; ROOM];
+        data[0] = ETHTOOL_GLINKSETTINGS;
+        data[3] = u32::from_ne_bytes([0, 0, 0, words as u8]);
+        self.ask(name, &mut data)?;
+        let mbps = if data[1] == NO_SPEED { 0 } else { data[1] };
+        Ok(Speed { mbps, duplex: data[2].to_ne_bytes()[0] })
+    }
+
+    /// Queues in use.
+    pub fn channels(&self, name: &[u8; NAME]) -> Result<Channels> {
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GCHANNELS;
+        self.ask(name, &mut data)?;
+        // struct ethtool_channels: cmd, largest rx, tx, other, combined; present
+        // rx, tx, other, combined.
+        let [rx, tx, combined] = [data[5], data[6], data[8]];
+        Ok(Channels { rx: rx.saturating_add(combined), tx: tx.saturating_add(combined) })
+    }
+
+    /// Time stamps.
+    pub fn timestamping(&self, name: &[u8; NAME]) -> Result<Timestamping> {
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GET_TS_INFO;
+        self.ask(name, &mut data)?;
+        // struct ethtool_ts_info: cmd, so_timestamping, phc_index, tx_types,
+        // 3 reserved, rx_filters, 3 reserved.
+        Ok(Timestamping {
+            flags: data[1],
+            clock: data[2] as i32,
+            tx_types: data[3],
+            rx_filters: data[7],
+        })
+    }
+}
+
+fn named(name: &[u8; NAME]) -> libc::ifreq {
+    // SAFETY: integers and bytes only.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().take(NAME - 1).zip(name) {
+        *to = *from as libc::c_char;
+    }
+    request
+}
