@@ -169,8 +169,16 @@ miri() {
 }
 fuzz_seeds() {
     export CARGO_TARGET_DIR=$PWD/build/fuzz
-    cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml ||
-        { echo "what fuzz/Cargo.toml needs cannot be had here (no network?)"; exit 77; }
+    local fetched
+    if ! fetched=$(cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml 2>&1); then
+        echo "$fetched"
+        case $fetched in *"lock file"*)
+            echo "the library needs other crates now: cargo update --workspace --manifest-path fuzz/Cargo.toml"
+            exit 1 ;;
+        esac
+        echo "what fuzz/Cargo.toml needs cannot be had here (no network?)"
+        exit 77
+    fi
     cargo build --quiet --release --locked --manifest-path fuzz/Cargo.toml --bin seeds &&
         "$CARGO_TARGET_DIR/release/seeds" --seconds 1.5
 }

@@ -36,7 +36,7 @@ thread_local! {
 }
 
 /// Opening stops at socket() then, and looking an interface up loads no module.
-fn give_up_privileges() {
+pub fn give_up_privileges() {
     // _LINUX_CAPABILITY_VERSION_3 of this thread; none effective, permitted, inheritable.
     let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
     // SAFETY: the layouts that capset(2) wants.

@@ -8,6 +8,7 @@ pub mod filter_program;
 pub mod filter_text;
 pub mod input;
 pub mod memory;
+pub mod reader;
 pub mod seeds;
 pub mod walker;
 
@@ -22,5 +23,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "walker", run: walker::target, seeds: seeds::walker },
     Target { name: "filter_text", run: filter_text::target, seeds: seeds::filter_text },
     Target { name: "filter_program", run: filter_program::target, seeds: seeds::filter_program },
+    Target { name: "reader", run: reader::target, seeds: seeds::reader },
     Target { name: "config", run: config::target, seeds: seeds::config },
 ];

@@ -252,3 +252,162 @@ pub fn config() -> Seeds {
     }
     out
 }
+
+// ---- savefiles ----
+
+/// A savefile being written in one byte order, behind its control bytes.
+struct Savefile {
+    bytes: Vec<u8>,
+    big: bool,
+}
+
+impl Savefile {
+    fn new(how: u8, split: u16, big: bool) -> Self {
+        let mut bytes = vec![how];
+        bytes.extend(split.to_le_bytes());
+        Self { bytes, big }
+    }
+
+    fn u16(mut self, value: u16) -> Self {
+        self.bytes.extend(if self.big { value.to_be_bytes() } else { value.to_le_bytes() });
+        self
+    }
+
+    fn u32(mut self, value: u32) -> Self {
+        self.bytes.extend(if self.big { value.to_be_bytes() } else { value.to_le_bytes() });
+        self
+    }
+
+    fn u64(mut self, value: u64) -> Self {
+        self.bytes.extend(if self.big { value.to_be_bytes() } else { value.to_le_bytes() });
+        self
+    }
+
+    fn raw(mut self, value: &[u8]) -> Self {
+        self.bytes.extend(value);
+        self
+    }
+
+    fn pad(mut self, length: usize) -> Self {
+        self.bytes.resize(self.bytes.len() + length.wrapping_neg() % 4, 0);
+        self
+    }
+
+    fn pcap(self, magic: u32, version: (u16, u16), snap: u32, link_type: u32) -> Self {
+        self.u32(magic).u16(version.0).u16(version.1).u32(0).u32(0).u32(snap).u32(link_type)
+    }
+
+    fn record(self, caplen: u32, len: u32, more: usize) -> Self {
+        let data: Vec<u8> = (0..caplen as u8).collect();
+        let fields = self.u32(1_700_000_000).u32(123_456).u32(caplen).u32(len);
+        fields.raw(&vec![0; more]).raw(&data)
+    }
+
+    /// A pcapng block: what `body` adds, between its type and its lengths.
+    fn block(self, kind: u32, body: impl FnOnce(Self) -> Self) -> Self {
+        let big = self.big;
+        let inside = body(Self { bytes: Vec::new(), big }).bytes;
+        let total = inside.len() as u32 + 12;
+        self.u32(kind).u32(total).raw(&inside).u32(total)
+    }
+
+    fn section(self, big: bool) -> Self {
+        let body = |block: Self| block.u32(0x1a2b_3c4d).u16(1).u16(0).u64(u64::MAX);
+        Self { big, ..self }.block(0x0a0d_0d0a, body)
+    }
+
+    fn option(self, code: u16, value: &[u8]) -> Self {
+        self.u16(code).u16(value.len() as u16).raw(value).pad(value.len())
+    }
+
+    fn interface(self, link_type: u16, snap: u32, options: &[(u16, &[u8])]) -> Self {
+        self.block(1, |mut block| {
+            block = block.u16(link_type).u16(0).u32(snap);
+            for (code, value) in options {
+                block = block.option(*code, value);
+            }
+            if options.is_empty() { block } else { block.u32(0) }
+        })
+    }
+
+    fn enhanced(self, interface: u32, time: u64, caplen: u32, options: &[(u16, &[u8])]) -> Self {
+        let data: Vec<u8> = (0..caplen as u8).collect();
+        self.block(6, |mut block| {
+            block = block.u32(interface).u32((time >> 32) as u32).u32(time as u32);
+            block = block.u32(caplen).u32(caplen + 4).raw(&data).pad(data.len());
+            for (code, value) in options {
+                block = block.option(*code, value);
+            }
+            block
+        })
+    }
+}
+
+pub fn reader() -> Seeds {
+    const MICRO: u32 = 0xa1b2_c3d4;
+    const NOW: u64 = 1_700_000_000_123_456;
+    let new = Savefile::new;
+    let mut out: Seeds = Vec::new();
+    for (order, big) in [("le", false), ("be", true)] {
+        let mut add =
+            |name: &str, file: Savefile| out.push((format!("{name}-{order}"), file.bytes));
+        let file = |magic, version| new(0, 50, big).pcap(magic, version, 262_144, 1);
+        add("pcap", file(MICRO, (2, 4)).record(20, 60, 0).record(0, 0, 0).record(9, 9, 0));
+        add("pcap-nano", file(0xa1b2_3c4d, (2, 4)).record(20, 20, 0));
+        add("pcap-modified", file(0xa1b2_cd34, (2, 4)).record(20, 20, 8).record(3, 3, 8));
+        add("pcap-2.3", file(MICRO, (2, 3)).record(60, 20, 0));
+        add("pcap-543", file(MICRO, (543, 0)).record(10, 10, 0));
+        add("pcap-2.9", file(MICRO, (2, 9)).record(10, 10, 0));
+        add("pcap-empty", file(MICRO, (2, 4)));
+        add("pcap-filtered", new(0x2a, 9, big).pcap(MICRO, (2, 4), 64, 101).record(20, 20, 0));
+        add("pcap-raw", new(3, 24, big).pcap(MICRO, (2, 4), 64, 101).record(20, 20, 0));
+        add("pcap-snap-length", new(0, 1, big).pcap(MICRO, (2, 4), 8, 1).record(20, 20, 0));
+        let mut cut = file(MICRO, (2, 4)).record(20, 20, 0).record(30, 30, 0);
+        cut.bytes.truncate(cut.bytes.len() - 7);
+        add("pcap-cut", cut);
+        add("pcap-length", file(MICRO, (2, 4)).u32(1).u32(1).u32(u32::MAX).u32(4));
+
+        let begun = || new(1, 60, big).section(big);
+        let plain = || begun().interface(1, 0, &[]);
+        add("pcapng", plain().enhanced(0, NOW, 21, &[]).enhanced(0, NOW + 1, 4, &[]));
+        add("pcapng-empty", begun());
+        let options: &[(u16, &[u8])] = &[(2, b"eth0"), (9, &[9]), (14, &[0, 0, 0, 0, 0, 0, 0, 1])];
+        let flags: &[(u16, &[u8])] = &[(2, &[2, 0, 0, 2]), (0, &[])];
+        add("pcapng-options", begun().interface(1, 96, options).enhanced(0, NOW, 6, flags));
+        let binary: &[(u16, &[u8])] = &[(9, &[0x8a]), (3, b"something")];
+        add("pcapng-binary", begun().interface(1, 0, binary).enhanced(0, NOW, 6, &[]));
+        let simple = |block: Savefile| block.u32(30).raw(&[7; 12]);
+        add("pcapng-simple", begun().interface(1, 10, &[]).block(3, simple));
+        let obsolete =
+            |block: Savefile| block.u16(0).u16(3).u32(0).u32(77).u32(5).u32(9).raw(b"abcde\0\0\0");
+        add("pcapng-obsolete", plain().block(2, obsolete));
+        let counters = |block: Savefile| {
+            let counted = block.u32(0).u64(0).option(4, &[1; 8]).option(5, &[2; 8]);
+            counted.option(7, &[3; 8]).u32(0)
+        };
+        add("pcapng-statistics", plain().block(5, counters).enhanced(0, NOW, 3, &[]));
+        let unknown = |block: Savefile| block.raw(&[9; 40]);
+        add("pcapng-unknown", plain().block(0xbad, unknown).enhanced(0, NOW, 3, &[]));
+        let two = plain().interface(1, 0, &[]).enhanced(1, NOW, 3, &[]).enhanced(0, NOW, 3, &[]);
+        add("pcapng-interfaces", two);
+        let types = plain().interface(101, 0, &[]).enhanced(1, NOW, 3, &[]).enhanced(0, 1, 3, &[]);
+        add("pcapng-link-types", types);
+        let turned = plain().enhanced(0, NOW, 5, &[]).section(!big).interface(1, 0, &[]);
+        add("pcapng-sections", turned.enhanced(0, NOW, 6, &[]));
+        add("pcapng-no-interface", begun().enhanced(0, NOW, 3, &[]));
+        add("pcapng-long", plain().u32(6).u32(u32::MAX - 3).u32(0).u32(0));
+        let mut lengths = plain().enhanced(0, NOW, 5, &[]);
+        let last = lengths.bytes.len() - 2;
+        lengths.bytes[last] ^= 1;
+        add("pcapng-two-lengths", lengths);
+        let mut cut = plain().enhanced(0, NOW, 50, &[]);
+        cut.bytes.truncate(cut.bytes.len() - 20);
+        add("pcapng-cut", cut);
+    }
+    for (name, bytes) in
+        [("nothing", &b""[..]), ("gzip", b"\x1f\x8b\x08\0\0\0\0\0"), ("two-bytes", b"\xd4\xc3")]
+    {
+        out.push((name.into(), new(0, 0, false).raw(bytes).bytes));
+    }
+    out
+}

@@ -39,25 +39,25 @@ thread_local! {
 
 /// A packet with its place in the block for its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    at: u64,
-    caplen: u32,
-    len: u32,
-    time_ns: u64,
-    status: u32,
-    rxhash: u32,
-    vlan: (u16, u16),
-    protocol: u16,
-    net_offset: u16,
-    ifindex: u32,
-    link_type: u16,
-    direction: u8,
-    clock: u8,
-    zeros: (u16, u16, u8, u8, u16),
-    cookie: u64,
+pub struct Seen {
+    pub at: u64,
+    pub caplen: u32,
+    pub len: u32,
+    pub time_ns: u64,
+    pub status: u32,
+    pub rxhash: u32,
+    pub vlan: (u16, u16),
+    pub protocol: u16,
+    pub net_offset: u16,
+    pub ifindex: u32,
+    pub link_type: u16,
+    pub direction: u8,
+    pub clock: u8,
+    pub zeros: (u16, u16, u8, u8, u16),
+    pub cookie: u64,
 }
 
-fn seen(packet: &netring_packet, base: *mut u8) -> Seen {
+pub fn seen(packet: &netring_packet, base: *mut u8) -> Seen {
     Seen {
         at: (packet.data as u64).wrapping_sub(base as u64),
         caplen: packet.caplen,
@@ -148,8 +148,8 @@ fn model(block: &[u8], each: bool, take: bool) -> Model {
                     caplen,
                     len,
                     time_ns: out.last_ns,
-                    status: status & 0x1d8
-                        | 0x1c_0000
+                    // In a record of a savefile the second group says the opposite.
+                    status: (status & 0x1d8 | !status & 0x1c_0000)
                         | if rxhash != 0 { 0x2_0000 } else { 0 }
                         | if caplen < len { 0x1_0000 } else { 0 },
                     rxhash,
@@ -162,6 +162,7 @@ fn model(block: &[u8], each: bool, take: bool) -> Model {
                     clock: match status {
                         status if status & 1 << 31 != 0 => 3,
                         status if status & 1 << 29 != 0 => 1,
+                        status if status & 1 << 30 != 0 => 0,
                         _ => 2,
                     },
                     zeros: (0, 0, 0, 0, 0),
@@ -190,7 +191,12 @@ fn link_type(hardware: u16) -> u16 {
 }
 
 /// The library's walk over the whole block, `room` packets at a time.
-fn read(block: *mut netring_block, base: *mut u8, stride: usize, room: usize) -> (Vec<Seen>, bool) {
+pub fn read(
+    block: *mut netring_block,
+    base: *mut u8,
+    stride: usize,
+    room: usize,
+) -> (Vec<Seen>, bool) {
     let mut array = vec![0x5a5a_5a5a_5a5a_5a5a_u64; stride / 8 * room + 1];
     let mut out = Vec::new();
     loop {
@@ -240,7 +246,12 @@ fn read_each(memory: BlockMemory, room: usize) -> (Vec<Seen>, bool) {
     }
 }
 
-fn inline(block: *mut netring_block, base: *mut u8, each: bool, most: usize) -> (Vec<Seen>, bool) {
+pub fn inline(
+    block: *mut netring_block,
+    base: *mut u8,
+    each: bool,
+    most: usize,
+) -> (Vec<Seen>, bool) {
     let mut array = vec![MaybeUninit::<netring_packet>::uninit(); most + 1];
     let mut damaged = 0;
     // SAFETY: a held block, room for as many elements.
