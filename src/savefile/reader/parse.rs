@@ -507,7 +507,8 @@ impl Parser {
             Have::Only(there) => return Err(self.cut("a block", total.into(), there)),
         }
         let again = number(self.buffer.bytes(), size.saturating_sub(4), big_endian);
-        if again != total {
+        // libpcap does not look at that of the first block.
+        if again != total && self.header.is_some() {
             return Err(self.damaged(format_args!(
                 "the two lengths of a block differ: {total} at its start, {again} at its end"
             )));
