@@ -691,10 +691,13 @@ impl Capture {
         });
         log::info!("{}: capture closed", self.name());
         if let Err(errno) = self.ring.close() {
-            // The mapping lingers and keeps the socket: at least nothing enters it.
+            // The mapping lingers and keeps the socket: at least nothing enters it, and the
+            // interface has its modes back.
             // The socket only: the last release may unmap the ring at any moment.
-            let ifindex = self.info.lock().ifindex;
-            let _ = self.socket.bind(ETH_P_UNUSED, ifindex as i32);
+            let ifindex = self.info.lock().ifindex as i32;
+            let _ = self.socket.bind(ETH_P_UNUSED, ifindex);
+            let _ = self.socket.leave(ifindex, libc::PACKET_MR_PROMISC);
+            let _ = self.socket.leave(ifindex, libc::PACKET_MR_ALLMULTI);
             log::warning!(
                 "close: held blocks could not be copied ({errno}); the socket's memory stays until \
                  they are released"

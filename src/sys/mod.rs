@@ -42,6 +42,19 @@ impl std::fmt::Display for Errno {
 /// What one kernel request gives.
 pub type Result<T> = std::result::Result<T, Errno>;
 
+/// Makes a request again that a signal has interrupted.
+pub(crate) fn uninterrupted(call: impl Fn() -> libc::ssize_t) -> Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(count) => return Ok(count),
+            Err(_) => match Errno::last() {
+                Errno(libc::EINTR) => {}
+                errno => return Err(errno),
+            },
+        }
+    }
+}
+
 /// Maps the -1 of a system call to its errno.
 pub(crate) fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result < 0 { Err(Errno::last()) } else { Ok(result) }

@@ -1,7 +1,7 @@
 //! rtnetlink: the counters of one interface, by index (a rename does not
 //! matter), in the network namespace it was opened in.
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, uninterrupted};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const IFLA_STATS64: u16 = 23;
@@ -46,14 +46,11 @@ impl Netlink {
 
         let fd = self.0.as_raw_fd();
         // SAFETY: a live buffer and its length.
-        let sent = unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) };
-        if sent < 0 {
-            return Err(Errno::last());
-        }
+        uninterrupted(|| unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) })?;
         let mut reply = vec![0_u8; 32 * 1024];
+        let (buffer, length) = (reply.as_mut_ptr(), reply.len());
         // SAFETY: a live buffer and its length.
-        let got = unsafe { libc::recv(fd, reply.as_mut_ptr().cast(), reply.len(), 0) };
-        let got = usize::try_from(got).map_err(|_| Errno::last())?;
+        let got = uninterrupted(|| unsafe { libc::recv(fd, buffer.cast(), length, 0) })?;
         parse(reply.get(..got).unwrap_or_default()).unwrap_or(Err(Errno(libc::EPROTO)))
     }
 }

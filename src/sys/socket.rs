@@ -90,6 +90,17 @@ impl Socket {
         Ok(())
     }
 
+    /// Gives up a membership that was joined with PACKET_ADD_MEMBERSHIP.
+    pub fn leave(&self, ifindex: i32, kind: i32) -> Result<()> {
+        let request = libc::packet_mreq {
+            mr_ifindex: ifindex,
+            mr_type: kind as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set(libc::SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, &request)
+    }
+
     /// getsockname(2): the interface the socket is bound to now. Its index is
     /// -1 once the interface is gone (af_packet.c packet_notifier).
     pub fn bound(&self) -> Result<libc::sockaddr_ll> {
