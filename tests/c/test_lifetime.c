@@ -251,24 +251,40 @@ static struct netring_reader *reader_of_nothing(void)
     return reader;
 }
 
+static struct netring_writer *writer_to_nowhere(void)
+{
+    struct netring_writer *writer = NULL;
+
+    if (netring_writer_open("/dev/null", NULL, &writer, NULL) != 0)
+        tap_bail("no writer");
+    return writer;
+}
+
 /* The block has frames first..first+4. */
 static struct handles handles_open(const struct netring_capture_config *config, uint32_t first)
 {
     struct netring_capture *capture = capture_open("vb", config);
     struct netring_filter *filter = filter_of_all();
     struct netring_reader *reader = reader_of_nothing();
+    struct netring_writer *writer = writer_to_nowhere();
     struct handles handles = {
-        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader}};
+        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader, writer}};
 
     capture_close(capture);
     netring_block_release(handles.stale[HANDLE_BLOCK]);
     netring_filter_free(filter);
     netring_reader_close(reader);
+    netring_writer_close(writer, NULL);
     capture = capture_open("vb", config);
     handles.open[HANDLE_CAPTURE] = capture;
     handles.open[HANDLE_BLOCK] = block_of(capture, sender, first, 5, 60);
     handles.open[HANDLE_FILTER] = filter_of_all();
     handles.open[HANDLE_READER] = reader_of_nothing();
+    handles.open[HANDLE_WRITER] = writer_to_nowhere();
+    for (int i = 0; i < HANDLE_KINDS; i++) {
+        if (!handles.open[i] || !handles.stale[i])
+            tap_bail("handles of kind %d are missing here", i);
+    }
     return handles;
 }
 
@@ -278,6 +294,7 @@ static void handles_close(const struct handles *handles)
     capture_close(handles->open[HANDLE_CAPTURE]);
     is_int(netring_filter_free(handles->open[HANDLE_FILTER]), 0, "the parent's free");
     is_int(netring_reader_close(handles->open[HANDLE_READER]), 0, "the parent's reader");
+    is_int(netring_writer_close(handles->open[HANDLE_WRITER], NULL), 0, "the parent's writer");
 }
 
 static void all_refused(const struct handles *handles, const char *what)
