@@ -292,6 +292,15 @@ else
     skip c "the build failed"
 fi
 
+# Threads under ThreadSanitizer, the library's as well as the tests'.
+for name in stress races lifetime wait; do
+    if [ -n "$built" ]; then
+        suite "c-tsan-$name" 400 tests/tsan.sh "$name"
+    else
+        skip "c-tsan-$name" "the build failed"
+    fi
+done
+
 # ---- other languages ----------------------------------------------------------
 # tests/ffi/<language>/run.sh, in a network of its own, with PKG_CONFIG_PATH and LD_LIBRARY_PATH of an
 # installed tree; 77 without the toolchain.

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct netring_capture *volatile shared;
-static volatile bool over;
+static _Atomic(struct netring_capture *) shared;
+static _Atomic bool over;
 static int sender; /* on va; what it sends arrives at vb */
 static unsigned strange_results, strange_packets, packets_read, blocks_read;
 

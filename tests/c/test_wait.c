@@ -80,7 +80,7 @@ static void handle(int number, void (*handler)(int))
 
 struct storm {
     pthread_t at;
-    volatile bool over;
+    _Atomic bool over;
 };
 
 static void *storming(void *user)
@@ -307,18 +307,24 @@ static volatile sig_atomic_t handlers_errno;
 
 static void wakes(int number)
 {
+    int before = errno;
+
     (void)number;
     errno = ENOTTY;
     netring_capture_wakeup(handlers_capture);
     handlers_errno = errno;
+    errno = before;
 }
 
 static void stops(int number)
 {
+    int before = errno;
+
     (void)number;
     errno = ENOTTY;
     netring_capture_stop(handlers_capture);
     handlers_errno = errno;
+    errno = before;
 }
 
 static void *raises_soon(void *user)
@@ -424,7 +430,7 @@ static void test_flush_everywhere(void)
     records_free(&records);
 }
 
-static volatile bool flood_over;
+static _Atomic bool flood_over;
 
 static void *flooding(void *user)
 {
