@@ -53,6 +53,7 @@ help:
 	@echo 'make run            IFACE=eth0 COUNT=20 ARGS=...: the capture example'
 	@echo 'make check          all tests; SUITES="abi c-*" for some, tests/run.sh -l lists them'
 	@echo 'make bench          the benchmarks'
+	@echo 'make soak           MINUTES=15: a capture left running, and all that may befall it'
 	@echo 'make fuzz           TARGET=walker SECONDS=180: a fuzz target (fuzz/README.md)'
 	@echo 'make fuzz-run       TARGET=walker INPUT=file: what it found, once more'
 	@echo 'make header         write include/netring.h from the Rust sources'
@@ -133,6 +134,10 @@ run: $(BUILD)/examples/capture
 
 check:
 	@set -f; tests/run.sh $(SUITES)  # c-* is for run.sh, not for c-examples
+
+# Not part of check: MINUTES=15 of traffic, overload, flaps and removals.
+soak: lib
+	@MINUTES='$(MINUTES)' tests/soak/run.sh
 
 bench: lib hooks
 	@benches/run.sh
