@@ -755,6 +755,46 @@ static void test_rebind_to_loopback(void)
     net_link_delete("v0");
 }
 
+/* What the interfaces lost adds up, and what the next one had lost before is not ours. */
+static void test_rebind_counters(void)
+{
+    struct netring_capture *capture;
+    uint64_t lost, theirs;
+    int first, second;
+
+    net_veth("v0", "v1");
+    net_veth("w0", "w1");
+    first = net_sender("v1");
+    second = net_sender("w1");
+    capture = open_with("v0", 0);
+    send_frames(first, 0, 3, 60);
+    await_seen(capture, 3);
+    /* The host drops what reaches a link that is down. */
+    net_link_up("w0", false);
+    send_frames(second, 0, 5, 60);
+    net_link_up("v0", false);
+    send_frames(first, 0, 5, 60);
+    lost = capture_stats(capture).interface_dropped;
+    theirs = net_counters("w0").rx_dropped;
+    ok(lost > 0 && theirs > 0, "both lose something (%llu, %llu)", (unsigned long long)lost,
+       (unsigned long long)theirs);
+    is_int(netring_capture_rebind(capture, "w0", 0, 0, NULL), 0, "bound anew");
+    is_int(capture_stats(capture).interface_dropped, lost, "lost before stays counted");
+    is_int(capture_stats(capture).received, 3, "and so does what was received");
+    net_link_up("w0", true);
+    net_await_carrier("w1");
+    net_link_up("w0", false);
+    send_frames(second, 0, 5, 60);
+    is_int(capture_stats(capture).interface_dropped, lost + net_counters("w0").rx_dropped - theirs,
+           "and what the next one loses is added");
+    ok(net_counters("w0").rx_dropped > theirs, "which is not nothing");
+    close(first);
+    close(second);
+    capture_close(capture);
+    net_link_delete("v0");
+    net_link_delete("w0");
+}
+
 int main(void)
 {
     tap_begin(120);
@@ -773,5 +813,6 @@ int main(void)
     test_rebind();
     test_rebind_blocks();
     test_rebind_to_loopback();
+    test_rebind_counters();
     return tap_end();
 }
