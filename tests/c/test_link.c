@@ -677,6 +677,50 @@ static void test_rebind(void)
     capture_close(capture);
 }
 
+static void *rebinds_to_none(void *user)
+{
+    netring_capture_rebind(user, "none", 0, 400, NULL);
+    return NULL;
+}
+
+/* While one thread waits for an interface, another asks for events of the one there is; and the
+ * next one's removal is noticed like the first one's. */
+static void test_rebind_watches(void)
+{
+    struct netring_capture *capture;
+    struct netring_event event;
+    struct waiter waiter;
+    pthread_t thread;
+    int64_t since;
+
+    net_veth("v0", "v1");
+    capture = open_with("v0", 0);
+    pthread_create(&thread, NULL, rebinds_to_none, capture);
+    sleep_ms(100);
+    net_veth("w0", "w1");
+    net_link_up("w0", false);
+    net_link_up("w0", true);
+    is_int(netring_capture_next_event(capture, 100, &event, sizeof event), 0,
+           "other interfaces are nobody's business");
+    net_link_up("v0", false);
+    is_event(capture, NETRING_EVENT_DOWN, "the one there is");
+    pthread_join(thread, NULL);
+    net_link_up("v0", true);
+    is_event(capture, NETRING_EVENT_UP, "and so after the wait");
+
+    is_int(netring_capture_rebind(capture, "w0", 0, 0, NULL), 0, "bound anew");
+    net_link_delete("v0");
+    net_link_up("w0", false);
+    is_event(capture, NETRING_EVENT_DOWN, "the next one");
+    waiter_start(&waiter, &wait_kinds[0], capture);
+    sleep_ms(30);
+    since = now_ms();
+    net_link_delete("w0");
+    waiter_ends(&waiter, NETRING_ENODEV, since, "the next one is removed while down");
+    is_event(capture, NETRING_EVENT_REMOVED, "the next one");
+    capture_close(capture);
+}
+
 /* Blocks still in the ring know the interface they came through, and so does each packet of the
  * block that was open during the change. */
 static void test_rebind_blocks(void)
@@ -804,6 +848,7 @@ int main(void)
     test_down_is_error();
     test_without_netlink();
     test_rebind();
+    test_rebind_watches();
     test_rebind_blocks();
     test_rebind_to_loopback();
     test_rebind_counters();

@@ -372,7 +372,8 @@ int main(void)
     } while (now_ms() < end || round < 3);
 
     ok(stats.dropped > 0 && stats.freezes > 0, "there was overload");
-    is_int(now.heap, base.heap, "heap in use: as after the second round");
+    /* To a kilobyte: a free chunk too small to split is given out whole. */
+    is_between(now.heap, 0, base.heap + KIB, "heap in use: as after the second round");
     is_int(now.footprint.descriptors, base.footprint.descriptors, "descriptors: the same");
     is_int(now.footprint.mappings, base.footprint.mappings, "mappings: the same");
     is_between(now.resident_kib, 0, base.resident_kib + 1024, "resident memory: the same, or less");
