@@ -1,8 +1,10 @@
-/* Shows the packets of an interface, one readable line each, and what became of every packet at the
- * end. Everything a capture tool needs from the library: configuration, filter, the block loop, the
- * inline walk, a clean end on Ctrl-C, counters, errors that say what to do.
+/* Shows the packets of an interface, one readable line each, or writes them to savefiles, and says
+ * what became of every packet at the end. Everything a capture tool needs from the library:
+ * configuration, filter, the block loop, the inline walk, savefiles with rotation, a clean end on
+ * Ctrl-C, counters, errors that say what to do.
  *
  *   capture -i eth0 -c 100
+ *   capture -i eth0 -w eth0.pcapng --rotate-size 100M --max-files 10
  *   capture -i eth0 "$(tcpdump -i eth0 -ddd 'udp port 53')"
  *   capture --demo                       (lo, with traffic it makes itself; needs no privilege)
  *
@@ -44,6 +46,11 @@ static const char help[] =
     "  -p, --promiscuous     also packets for other machines (not with any)\n"
     "      --profile NAME    default, high-throughput, low-latency, low-memory, jumbo\n"
     "  -f, --filter-file F   read the filter from a file (-: standard input)\n"
+    "  -w, --write FILE      write the packets to FILE and show none (-: standard output):\n"
+    "                        pcap if its name ends in .pcap, else pcapng\n"
+    "      --rotate-size N   begin another file before one is larger; N bytes, or 100k, 100M, 10G\n"
+    "      --rotate-time N   begin another file after N seconds\n"
+    "      --max-files N     keep only the last N files\n"
     "      --demo            capture on lo traffic made by the program itself; without the\n"
     "                        privilege to capture, in a network namespace of its own\n"
     "  -h, --help            this text\n"
@@ -52,6 +59,9 @@ static const char help[] =
     "  capture -i eth0 \"$(tcpdump -i eth0 -ddd 'tcp port 80')\"\n"
     "  capture -i eth0 '4,40 0 0 12,21 0 1 2054,6 0 0 262144,6 0 0 0'          (only ARP)\n"
     "\n"
+    "Rotated files are named FILE_00001_20261122202701.pcapng and so on: number and time (UTC).\n"
+    "pcapng files end with the counts of dropped packets; pcap has no place for them.\n"
+    "\n"
     "A line: time, interface and direction, bytes captured/on the wire, VLAN tags, what it is.\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 77 --demo is not possible here.\n";
 
@@ -59,7 +69,11 @@ struct options {
     const char *interface;
     const char *filter_text;
     const char *filter_file;
-    uint64_t count; /* 0: no end */
+    const char *write;    /* NULL: packets are shown */
+    uint64_t rotate_size; /* bytes; 0: never */
+    uint64_t rotate_time; /* seconds; 0: never */
+    uint64_t max_files;   /* 0: all */
+    uint64_t count;       /* 0: no end */
     uint32_t snap_length;
     uint32_t profile;
     bool promiscuous;
@@ -69,7 +83,8 @@ struct options {
 static struct netring_capture *capture;
 static volatile sig_atomic_t signals;
 
-/* Once: shows what has been received, and ends. Twice: only counts the rest. Thrice: kills. */
+/* Once: shows or writes what has been received, and ends. Twice: only counts the rest. Thrice:
+ * kills. */
 static void on_signal(int number)
 {
     if (signals++ == 0)
@@ -539,7 +554,7 @@ static bool adds_up(const struct netring_stats *s)
 }
 
 /* What became of every packet. Returns false, and says so, when the numbers do not add up. */
-static bool summary(uint64_t shown, uint64_t walked)
+static bool summary(const char *done, uint64_t shown, uint64_t walked)
 {
     struct netring_stats s;
     int rc = netring_capture_stats(capture, &s, sizeof s);
@@ -553,18 +568,18 @@ static bool summary(uint64_t shown, uint64_t walked)
         return false;
     }
     fprintf(stderr,
-            "%" PRIu64 " packets shown\n"
+            "%" PRIu64 " packets %s\n"
             "%" PRIu64 " seen by the kernel = %" PRIu64 " received + %" PRIu64
             " dropped (ring full)\n",
-            shown, s.seen, s.received, s.dropped);
+            shown, done, s.seen, s.received, s.dropped);
     fprintf(stderr,
             "%" PRIu64 " received = %" PRIu64 " delivered + %" PRIu64
             " second copies on lo left out + %" PRIu64 " filtered late + %" PRIu64
             " still in the ring\n",
             s.received, s.delivered, s.looped, s.filtered_late, s.pending);
     if (shown != walked)
-        fprintf(stderr, "%" PRIu64 " of the delivered came after the last one shown\n",
-                walked - shown);
+        fprintf(stderr, "%" PRIu64 " of the delivered came after the last one %s\n", walked - shown,
+                done);
     if (s.truncated != 0)
         fprintf(stderr, "%" PRIu64 " truncated\n", s.truncated);
     if (s.sequence_gaps != 0)
@@ -874,32 +889,165 @@ static int open_capture(const struct options *o)
     return rc;
 }
 
+/* ---- into a file ----------------------------------------------------------------------------- */
+
+static struct netring_writer *writer;
+
+/* After the capture: the file says what it is a capture of. */
+static bool open_writer(const struct options *o)
+{
+    struct netring_writer_config config = NETRING_WRITER_CONFIG_INIT;
+    struct netring_error err;
+    const size_t length = strlen(o->write);
+    int rc;
+
+    if (length >= 5 && strcmp(o->write + length - 5, ".pcap") == 0)
+        config.format = NETRING_SAVEFILE_PCAP;
+    config.rotate_bytes = o->rotate_size;
+    config.rotate_ns = o->rotate_time * 1000000000;
+    config.max_files = (uint32_t)o->max_files;
+    if (strcmp(o->write, "-") == 0)
+        rc = netring_writer_open_fd(STDOUT_FILENO, &config, &writer, &err);
+    else
+        rc = netring_writer_open(o->write, &config, &writer, &err);
+    if (rc >= 0)
+        rc = netring_writer_add_capture(writer, capture, &err); /* the first one is number 0 */
+    if (rc < 0)
+        fprintf(stderr, "capture: %s\n", err.message);
+    return rc >= 0;
+}
+
+/* What the present file says at its end. */
+static void note_statistics(void)
+{
+    struct netring_stats stats;
+
+    if (netring_capture_stats(capture, &stats, sizeof stats) == 0)
+        netring_writer_statistics(writer, 0, &stats, sizeof stats);
+}
+
+/* Writes a block, or its first `most` packets; 0 or more: how many. */
+static int write_block(struct netring_block *block, uint64_t most)
+{
+    static time_t noted;
+    struct netring_block_info info;
+    struct netring_packet packets[64];
+    struct timespec now;
+    int written = 0, n;
+
+    /* Once a second is enough: a file may end with any block, and these go to its end. */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec != noted)
+        note_statistics();
+    noted = now.tv_sec;
+    netring_block_info(block, &info, sizeof info);
+    if (info.count <= most)
+        return netring_writer_write_block(writer, 0, block);
+    while (most > 0 && (n = netring_block_read(block, packets, sizeof packets[0],
+                                               most < 64 ? (size_t)most : 64)) > 0) {
+        const int rc = netring_writer_write(writer, 0, packets, sizeof packets[0], (size_t)n);
+        if (rc < 0)
+            return rc;
+        written += n;
+        most -= (uint64_t)n;
+    }
+    return written;
+}
+
+/* Says why a block was not written; false: that is no failure. */
+static bool write_failed(void)
+{
+    struct netring_error err;
+
+    netring_writer_last_error(writer, &err);
+    if (err.os_errno == EPIPE) /* a reader that has seen enough */
+        return false;
+    fprintf(stderr, "capture: %s\n", err.message);
+    return true;
+}
+
+/* Ends the last file. */
+static bool close_writer(void)
+{
+    struct netring_writer_info info;
+    struct netring_error err;
+    char path[4096] = "";
+
+    note_statistics();
+    netring_writer_info(writer, &info, sizeof info);
+    netring_writer_path(writer, path, sizeof path);
+    if (netring_writer_close(writer, &err) < 0 && err.os_errno != EPIPE) {
+        fprintf(stderr, "capture: %s\n", err.message);
+        return false;
+    }
+    if (info.files > 1)
+        fprintf(stderr, "%" PRIu64 " files, %" PRIu64 " of them removed again; the last one: %s\n",
+                info.files, info.files_removed, path);
+    return true;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------- */
+
+/* The packets of a block as lines, `most` of them; how many. */
+static uint64_t show_block(struct netring_block *block, uint64_t most)
+{
+    struct netring_cursor cursor;
+    struct netring_packet packet;
+    uint64_t shown = 0;
+
+    netring_cursor_init(&cursor, block);
+    while (shown < most && signals <= 1 && netring_cursor_next(&cursor)) {
+        netring_cursor_packet(&cursor, &packet);
+        print_packet(&packet);
+        shown++;
+    }
+    return shown;
+}
+
+static uint64_t packets_of(struct netring_block *block)
+{
+    struct netring_cursor cursor;
+    uint64_t count = 0;
+
+    netring_cursor_init(&cursor, block);
+    while (netring_cursor_next(&cursor))
+        count++;
+    return count;
+}
+
 static int run(const struct options *o)
 {
     struct netring_block *block;
     uint64_t shown = 0, walked = 0;
     bool failed = false, ended = false;
-    int rc;
+    int rc, written;
 
     while ((rc = netring_capture_next_block(capture, live ? 500 : -1, &block)) >= 0) {
         if (rc > 0) {
-            struct netring_cursor cursor;
-            struct netring_packet packet;
+            const uint64_t most = o->count == 0 ? UINT64_MAX : o->count - shown;
 
             live_clear();
-            netring_cursor_init(&cursor, block);
-            while (netring_cursor_next(&cursor)) {
-                walked++;
-                if (ended || signals > 1)
-                    continue; /* stopped: what is left is only counted */
-                netring_cursor_packet(&cursor, &packet);
-                print_packet(&packet);
-                if (++shown == o->count) {
-                    netring_capture_stop(capture);
-                    ended = true;
-                }
+            walked += packets_of(block);
+            if (ended || signals > 1) {
+                ; /* stopped: what is left is only counted */
+            } else if (writer == NULL) {
+                shown += show_block(block, most);
+            } else if ((written = write_block(block, most)) >= 0) {
+                shown += (uint64_t)written;
+            } else {
+                struct netring_writer_info info;
+
+                failed = write_failed();
+                netring_writer_info(writer, &info, sizeof info);
+                shown = info.packets;
+                netring_capture_stop(capture);
+                ended = true;
             }
             netring_block_release(block);
+            if (shown == o->count && !ended && o->count != 0) {
+                netring_capture_stop(capture);
+                ended = true;
+            }
             if (fflush(stdout) == EOF && !ended) {
                 if (errno != EPIPE) { /* a reader that has seen enough is no failure */
                     fprintf(stderr, "capture: standard output: %s\n", strerror(errno));
@@ -919,7 +1067,9 @@ static int run(const struct options *o)
         fprintf(stderr, "capture: %s\n", err.code == rc ? err.message : netring_strerror(rc));
         failed = true;
     }
-    if (!summary(shown, walked))
+    if (writer != NULL && !close_writer())
+        failed = true;
+    if (!summary(writer != NULL ? "written" : "shown", shown, walked))
         failed = true;
     netring_capture_close(capture);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -934,15 +1084,38 @@ static bool number(const char *text, uint64_t max, uint64_t *out)
     return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *out <= max;
 }
 
+/* 100, 100k, 100M, 10G */
+static bool bytes_of(const char *text, uint64_t *out)
+{
+    static const char units[] = "kMG";
+    char digits[32];
+    const size_t length = strlen(text);
+    const char *unit = length == 0 ? NULL : strchr(units, text[length - 1]);
+
+    if (unit == NULL || length > sizeof digits)
+        return number(text, UINT64_MAX, out);
+    memcpy(digits, text, length - 1);
+    digits[length - 1] = '\0';
+    if (!number(digits, UINT64_MAX >> 30, out))
+        return false;
+    for (const char *u = units; u <= unit; u++)
+        *out *= 1000;
+    return true;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
-    enum { PROFILE = 256, DEMO };
+    enum { PROFILE = 256, DEMO, SIZE, TIME, FILES };
     static const struct option longs[] = {{"interface", required_argument, NULL, 'i'},
                                           {"count", required_argument, NULL, 'c'},
                                           {"snaplen", required_argument, NULL, 's'},
                                           {"promiscuous", no_argument, NULL, 'p'},
                                           {"profile", required_argument, NULL, PROFILE},
                                           {"filter-file", required_argument, NULL, 'f'},
+                                          {"write", required_argument, NULL, 'w'},
+                                          {"rotate-size", required_argument, NULL, SIZE},
+                                          {"rotate-time", required_argument, NULL, TIME},
+                                          {"max-files", required_argument, NULL, FILES},
                                           {"demo", no_argument, NULL, DEMO},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
@@ -951,7 +1124,7 @@ static bool parse(int argc, char **argv, struct options *o)
     uint64_t value;
     int option;
 
-    while ((option = getopt_long(argc, argv, "i:c:s:pf:h", longs, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "i:c:s:pf:w:h", longs, NULL)) != -1) {
         switch (option) {
         case 'i':
             o->interface = optarg;
@@ -984,6 +1157,30 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'f':
             o->filter_file = optarg;
             break;
+        case 'w':
+            o->write = optarg;
+            break;
+        case SIZE:
+            if (!bytes_of(optarg, &o->rotate_size) || o->rotate_size == 0) {
+                fprintf(stderr,
+                        "capture: --rotate-size takes bytes, 100k, 100M or 10G, not \"%s\"\n",
+                        optarg);
+                return false;
+            }
+            break;
+        case TIME:
+            if (!number(optarg, UINT32_MAX, &o->rotate_time) || o->rotate_time == 0) {
+                fprintf(stderr, "capture: --rotate-time takes a number of seconds, not \"%s\"\n",
+                        optarg);
+                return false;
+            }
+            break;
+        case FILES:
+            if (!number(optarg, UINT32_MAX, &o->max_files) || o->max_files < 2) {
+                fprintf(stderr, "capture: --max-files takes 2 or more, not \"%s\"\n", optarg);
+                return false;
+            }
+            break;
         case DEMO:
             o->demo = true;
             break;
@@ -1004,6 +1201,19 @@ static bool parse(int argc, char **argv, struct options *o)
         fprintf(stderr, "capture: a filter or a filter file, not both\n");
         return false;
     }
+    const bool rotates = o->rotate_size != 0 || o->rotate_time != 0;
+    if (rotates && (o->write == NULL || strcmp(o->write, "-") == 0)) {
+        fprintf(stderr, "capture: rotation needs a file: -w FILE\n");
+        return false;
+    }
+    if (o->max_files != 0 && !rotates) {
+        fprintf(stderr, "capture: --max-files needs --rotate-size or --rotate-time\n");
+        return false;
+    }
+    if (o->write != NULL && strcmp(o->write, "-") == 0 && isatty(STDOUT_FILENO)) {
+        fprintf(stderr, "capture: -w - writes packets, and standard output is a terminal\n");
+        return false;
+    }
     if (o->demo && o->interface != NULL) {
         fprintf(stderr, "capture: --demo is on lo; it takes no interface\n");
         return false;
@@ -1013,7 +1223,7 @@ static bool parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options options = {NULL, NULL, NULL, 0, 0, NETRING_PROFILE_DEFAULT, false, false};
+    struct options options = {.profile = NETRING_PROFILE_DEFAULT};
     struct sigaction action;
     int go = -1, status = EXIT_FAILURE;
     pid_t child = -1;
@@ -1035,7 +1245,7 @@ int main(int argc, char **argv)
         options.interface = "any";
     }
 
-    if (open_capture(&options) >= 0) {
+    if (open_capture(&options) >= 0 && (options.write == NULL || open_writer(&options))) {
         memset(&action, 0, sizeof action);
         action.sa_handler = on_signal;
         action.sa_flags = SA_RESTART; /* a line is written whole */
