@@ -1,5 +1,5 @@
 /* Savefiles as the tests read them: a small parser of its own, strict about every length, and what
- * libpcap, tcpdump and capinfos make of the same file. */
+ * this library's reader, libpcap, tcpdump and capinfos make of the same file. */
 #ifndef SAVEFILE_H
 #define SAVEFILE_H
 
@@ -41,8 +41,10 @@ struct savefile savefile_parse(uint8_t *bytes, size_t size);
 void savefile_free(struct savefile *file);
 /* One check: it was read to its end, and has so many packets. */
 bool is_savefile(const struct savefile *file, size_t packets, const char *what);
-/* Checks: libpcap reads the same packets from it, tcpdump and capinfos as many; skips what is not
- * installed. One link type only. */
+/* One check: netring_reader_* reads the same packets from it. */
+void is_read_by_reader(const char *path, const struct savefile *file, const char *what);
+/* Checks: netring_reader_*, libpcap and tcpdump read the same packets from it, capinfos as many;
+ * skips what is not installed. One link type only. */
 void is_read_by_others(const char *path, const struct savefile *file, const char *what);
 
 #endif

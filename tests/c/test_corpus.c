@@ -1,7 +1,8 @@
 /* Real frames: every frame of a savefile is sent over veth and must arrive byte for byte, once the
- * VLAN tags that the kernel took out are put back; and where libpcap is installed, as libpcap's own
- * capture of the same traffic has it. NETRING_CORPUS names the savefile. */
-#include "support.h"
+ * VLAN tags that the kernel took out are put back; where libpcap is installed, as libpcap's own
+ * capture of the same traffic has it; and written to savefiles again as it was. NETRING_CORPUS
+ * names the savefile. */
+#include "savefile.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -192,6 +193,46 @@ static void is_like_sent(const struct records *records, const struct frames *fra
     tap_diag("%zu frames, %zu of them with a VLAN tag", frames->count, tagged);
 }
 
+/* Written again: the file's frames, in both formats. */
+static void is_written_again(const struct records *records, const struct frames *frames)
+{
+    char path[] = "/tmp/netring-corpus-XXXXXX";
+    struct netring_packet *packets = calloc(records->count + 1, sizeof *packets);
+    int fd = mkstemp(path);
+
+    if (fd < 0 || !packets)
+        tap_bail("%s: %s", path, strerror(errno));
+    for (size_t i = 0; i < records->count; i++)
+        packets[i] = records->v[i].packet;
+    for (uint32_t format = 1; format <= 2; format++) {
+        const char *name = format == NETRING_SAVEFILE_PCAP ? "pcap" : "pcapng";
+        struct netring_writer_config config = NETRING_WRITER_CONFIG_INIT;
+        struct netring_writer *writer;
+        struct savefile file;
+        size_t unlike = 0;
+
+        config.format = format;
+        if (netring_writer_open(path, &config, &writer, NULL) != 0 ||
+            netring_writer_add_interface(writer, "vb", NETRING_LINKTYPE_ETHERNET, 0, NULL) != 0)
+            tap_bail("no writer");
+        is_int(netring_writer_write(writer, 0, packets, sizeof *packets, records->count),
+               records->count, "%s: all are written", name);
+        is_int(netring_writer_close(writer, NULL), 0, "%s: and the end", name);
+        file = savefile_read(path);
+        if (is_savefile(&file, frames->count, name))
+            for (size_t i = 0; i < frames->count; i++)
+                unlike += file.packet[i].caplen != frames->v[i].length ||
+                          file.packet[i].len != frames->v[i].length ||
+                          memcmp(file.packet[i].data, frames->v[i].data, frames->v[i].length) != 0;
+        is_int(unlike, 0, "%s: the frames as they were", name);
+        is_read_by_others(path, &file, name);
+        savefile_free(&file);
+    }
+    close(fd);
+    unlink(path);
+    free(packets);
+}
+
 int main(void)
 {
     const char *path = getenv("NETRING_CORPUS"), *reason;
@@ -223,6 +264,7 @@ int main(void)
         tap_skip("libpcap's capture of the same", reason);
     }
     capture_close(capture);
+    is_written_again(&records, &frames);
     records_free(&records);
     frames_free(&frames);
     return tap_end();

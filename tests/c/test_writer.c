@@ -532,11 +532,49 @@ static void test_any(void)
         }
         is_int(wrong, 1, "any: statistics, once");
     }
+    is_read_by_reader(path, &file, "any");
     savefile_free(&file);
     file = savefile_read(other);
     is_savefile(&file, allowed, "pcap of one link type");
     savefile_free(&file);
     records_free(&records);
+}
+
+/* What the reader reads, the writer writes again. */
+static void test_copy(void)
+{
+    const char *from = in_directory("any.pcapng"), *to = in_directory("copy.pcapng");
+    struct netring_writer *writer = writer_open(to, NULL);
+    int id = netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_UNKNOWN, 0, NULL);
+    struct savefile original = savefile_read(from), copy;
+    struct netring_reader *reader;
+    struct netring_block *block;
+    size_t wrong = 0;
+
+    if (netring_reader_open(from, NULL, &reader, NULL) != 0)
+        tap_bail("%s cannot be read", from);
+    while (netring_reader_next_block(reader, 1000, &block) == 1) {
+        wrong += netring_writer_write_block(writer, (uint32_t)id, block) < 0;
+        netring_block_release(block);
+    }
+    netring_reader_close(reader);
+    writer_close(writer);
+    copy = savefile_read(to);
+    is_int(wrong, 0, "blocks of a reader are written");
+    if (is_savefile(&copy, original.packets, "a copy")) {
+        for (size_t i = 0; i < copy.packets; i++) {
+            const struct saved_packet *one = &original.packet[i], *other = &copy.packet[i];
+
+            wrong += one->caplen != other->caplen || one->len != other->len ||
+                     one->time_ns != other->time_ns || one->flags != other->flags ||
+                     original.interface[one->interface].link_type !=
+                         copy.interface[other->interface].link_type ||
+                     memcmp(one->data, other->data, one->caplen) != 0;
+        }
+        is_int(wrong, 0, "the same packets, of the same link types");
+    }
+    savefile_free(&original);
+    savefile_free(&copy);
 }
 
 /* Interfaces that nobody looks up, as a reader of savefiles has them. */
@@ -1502,6 +1540,7 @@ int main(void)
     }
     test_made_up_tags();
     test_any();
+    test_copy();
     test_several_made_up();
     test_empty();
     test_statistics();
