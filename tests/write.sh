@@ -19,12 +19,15 @@ has_all() { # COUNT WHAT FILE...
     shift 2
     [ "$(savefile "$@")" = "$count" ]
     check $? "$what: the savefile example reads $count packets"
-    if command -v tcpdump >/dev/null; then
+    if ! command -v tcpdump >/dev/null; then
+        echo "ok - $what: tcpdump # SKIP not installed"
+    elif grep -qs deny /proc/self/setgroups; then
+        # As root it becomes another user first, which it may not here.
+        echo "ok - $what: tcpdump # SKIP it does not run in this user namespace"
+    else
         n=$(for f; do tcpdump -n -q -r "$f" 2>/dev/null || echo failed; done | wc -l)
         [ "$n" = "$count" ]
         check $? "$what: tcpdump reads $n of $count"
-    else
-        echo "ok - $what: tcpdump # SKIP not installed"
     fi
     if command -v capinfos >/dev/null; then
         n=$(capinfos -M -c "$@" | awk '/Number of packets:/ { n += $NF } END { print n + 0 }')

@@ -429,6 +429,31 @@ static long long asked(const char *command, const char *word)
     return pclose(output) == 0 ? number : -1;
 }
 
+static bool installed(const char *program)
+{
+    char command[256];
+
+    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", program);
+    return system(command) == 0;
+}
+
+/* NULL, or why tcpdump cannot be asked: as root it becomes another user first, which it may not in
+ * an ordinary user's namespace. */
+static const char *no_tcpdump(void)
+{
+    FILE *setgroups = fopen("/proc/self/setgroups", "re");
+    char word[16] = "";
+
+    if (setgroups) {
+        if (!fgets(word, sizeof word, setgroups))
+            word[0] = '\0';
+        fclose(setgroups);
+    }
+    if (!installed("tcpdump"))
+        return "tcpdump is not installed";
+    return strncmp(word, "deny", 4) == 0 ? "tcpdump does not run in this user namespace" : NULL;
+}
+
 /* What tcpdump makes of it, as a pcap file with nanoseconds. */
 static void is_read_by_tcpdump(const char *path, const struct savefile *file, const char *what)
 {
@@ -463,14 +488,6 @@ static void is_read_by_tcpdump(const char *path, const struct savefile *file, co
     savefile_free(&copy);
 }
 
-static bool installed(const char *program)
-{
-    char command[256];
-
-    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", program);
-    return system(command) == 0;
-}
-
 void is_read_by_others(const char *path, const struct savefile *file, const char *what)
 {
     char command[4608], name[128];
@@ -479,11 +496,10 @@ void is_read_by_others(const char *path, const struct savefile *file, const char
     snprintf(name, sizeof name, "%s: libpcap", what);
     is_read_by_libpcap(path, file, name);
     snprintf(name, sizeof name, "%s: tcpdump", what);
-    if (installed("tcpdump")) {
+    if (no_tcpdump())
+        tap_skip(name, no_tcpdump());
+    else
         is_read_by_tcpdump(path, file, name);
-    } else {
-        tap_skip(name, "tcpdump is not installed");
-    }
     snprintf(name, sizeof name, "%s: capinfos", what);
     if (installed("capinfos")) {
         snprintf(command, sizeof command, "capinfos -M -c '%s' 2>&1", path);

@@ -611,6 +611,47 @@ static void test_several_made_up(void)
     savefile_free(&file);
 }
 
+/* The same into pcap: one link type, and nothing of a call that has two. */
+static void test_pcap_of_two(void)
+{
+    struct failure want = {NETRING_EINVAL, 0, "link_type", {"pcapng", "two.pcap"}};
+    struct netring_writer_config how = writer_config(NETRING_SAVEFILE_PCAP);
+    const char *path = in_directory("two.pcap");
+    struct netring_writer *writer = writer_open(path, &how);
+    int id = netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_UNKNOWN, 0, NULL);
+    struct netring_packet packets[100];
+    struct netring_error error;
+    struct savefile file;
+    uint8_t data[20] = {0};
+    int rc, error_number;
+
+    memset(packets, 0, sizeof packets);
+    for (uint32_t i = 0; i < COUNT(packets); i++) {
+        packets[i].data = data;
+        packets[i].caplen = packets[i].len = 20;
+        packets[i].ifindex = i % 2;
+        packets[i].link_type = NETRING_LINKTYPE_RAW;
+    }
+    packets[99].link_type = NETRING_LINKTYPE_ETHERNET;
+    for (int i = 0; i < 2; i++) {
+        errno = 0;
+        rc = netring_writer_write(writer, (uint32_t)id, packets, sizeof *packets, COUNT(packets));
+        error_number = errno;
+        error = last_error(writer);
+        is_failure(rc, error_number, &error, &want, "two link types into pcap");
+        is_int(writer_info(writer).packets, i * 99, "nothing of it is written");
+        is_int(netring_writer_write(writer, (uint32_t)id, packets, sizeof *packets, 99), 99,
+               "those of one are");
+    }
+    rc = netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_ETHERNET, 0, &error);
+    is_int(rc, NETRING_EINVAL, "nor another interface: %s", error.message);
+    writer_close(writer);
+    file = savefile_read(path);
+    is_savefile(&file, 198, "pcap of one link type");
+    is_int(file.interface[0].link_type, NETRING_LINKTYPE_RAW, "its link type");
+    savefile_free(&file);
+}
+
 /* A file without packets is one that every reader takes. */
 static void test_empty(void)
 {
@@ -1542,6 +1583,7 @@ int main(void)
     test_any();
     test_copy();
     test_several_made_up();
+    test_pcap_of_two();
     test_empty();
     test_statistics();
     for (uint32_t format = 1; format <= 2; format++) {
