@@ -376,7 +376,7 @@ pub unsafe extern "C" fn netring_reader_open(
 /// What is not a regular file is not read here: that it is no savefile is then
 /// told by the first wait.
 ///
-/// Errors: as netring_reader_open; NETRING_EIO with errno EBADF, `fd` is not open.
+/// Errors: as netring_reader_open; NETRING_EINVAL, `fd` is not open.
 /// Ownership: the caller closes `*out` with netring_reader_close. MT-Safe. `err`
 /// may be NULL.
 ///

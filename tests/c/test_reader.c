@@ -990,8 +990,8 @@ static void test_errors(const char *directory)
     name[sizeof name - 1] = 0;
     is_int(netring_reader_open(name, NULL, &reader, &error), NETRING_EIO, "a name too long");
     is_str_contains(error.message, "File name too long", "does not push out the reason");
-    is_int(netring_reader_open_fd(-1, NULL, &reader, &error), NETRING_EIO, "no descriptor");
-    is_int(error.os_errno, EBADF, "with its errno");
+    is_int(netring_reader_open_fd(-1, NULL, &reader, &error), NETRING_EINVAL, "no descriptor");
+    is_str(error.option, "fd", "is a wrong argument");
 
     config = defaults;
     config.block_size = 4095;
@@ -1037,6 +1037,56 @@ static void test_fork(void)
     is_int(records.count, file.count, "everything");
     netring_reader_close(reader);
     records_free(&records);
+    file_free(&file);
+}
+
+/* ---- written again ---- */
+
+static void *write_again(void *argument)
+{
+    struct taker *taker = argument;
+    struct netring_writer *writer;
+    struct netring_block *block;
+    struct netring_error error;
+    int fd = (int)taker->count, interface;
+
+    if (netring_writer_open_fd(fd, NULL, &writer, &error) != 0)
+        tap_bail("netring_writer_open_fd: %s", error.message);
+    interface = netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_UNKNOWN, 0, &error);
+    while (netring_reader_next_block(taker->reader, -1, &block) == 1) {
+        if (netring_writer_write_block(writer, (uint32_t)interface, block) < 0)
+            tap_bail("netring_writer_write_block failed");
+        netring_block_release(block);
+    }
+    if (netring_writer_close(writer, &error) != 0)
+        tap_bail("netring_writer_close: %s", error.message);
+    close(fd);
+    return NULL;
+}
+
+/* A reader's blocks go into the writer, through a pipe, and out of another reader. */
+static void test_written_again(void)
+{
+    struct file file = {0};
+    struct records records = {0, 0, NULL};
+    struct taker taker = {0};
+    struct netring_reader *again;
+    int writer;
+
+    pcapng_file(&file);
+    taker.reader = file_reader(&file, NULL);
+    again = pipe_reader(&writer);
+    taker.count = (uint32_t)writer;
+    pthread_create(&taker.thread, NULL, write_again, &taker);
+    is_int(read_all(again, &records), NETRING_ESHUTDOWN, "written by the writer, read again");
+    pthread_join(taker.thread, NULL);
+    /* The writer numbers interfaces as their packets come. */
+    for (size_t i = 0; i < file.count && i < records.count; i++)
+        file.packets[i].ifindex = records.v[i].packet.ifindex;
+    are_packets(&records, &file, 0, "written again");
+    records_free(&records);
+    netring_reader_close(again);
+    netring_reader_close(taker.reader);
     file_free(&file);
 }
 
@@ -1095,6 +1145,7 @@ int main(void)
     test_filter();
     test_errors(directory);
     test_fork();
+    test_written_again();
     test_corpus();
     is_footprint(before, "everything is closed");
     rmdir(directory);

@@ -214,7 +214,11 @@ impl Reader {
         let name = format!("descriptor {fd}");
         let pool = config.pool()?;
         let input = Input::duplicate(fd).map_err(|errno| {
-            Error::new(Kind::Io, "open", format!("{name} could not be duplicated: {errno}"))
+            // As the writer says it: a wrong argument, not a failed step.
+            if errno.0 == libc::EBADF {
+                return Error::config("fd", format!("fd {fd} is not open"));
+            }
+            Error::new(Kind::Io, "fd", format!("{name} could not be duplicated: {errno}"))
                 .with_os(errno.0)
         })?;
         Self::start(input, name, config, pool)
