@@ -238,7 +238,8 @@ int netring_log_set(uint32_t level, netring_log_callback callback, void *user);
  *
  * The bits of `status` say which of the other fields are valid; a field that
  * is not is 0. Multi-byte fields are in host byte order. `data` points into
- * the block and may be read and written until the block is released.
+ * the block and may be read and written until the block is released. What of
+ * it a savefile has, netring_reader_next_block says.
  */
 struct netring_packet {
     /**
@@ -273,7 +274,10 @@ struct netring_packet {
     uint16_t protocol;
     /** Offset of the network header from `data` (NETRING_PACKET_NET_OFFSET). */
     uint16_t net_offset;
-    /** Index of the interface the packet was seen on. */
+    /**
+     * Index of the interface the packet was seen on; of a savefile, the
+     * interface's number in the file plus 1.
+     */
     uint32_t ifindex;
     /**
      * LINKTYPE_ number of the bytes at `data` (1: Ethernet), or
@@ -1109,7 +1113,8 @@ struct netring_block_info {
     /**
      * The kernel's sequence number of the block; the first is 1. Drops cause no
      * gaps: the kernel numbers blocks when it opens them. The parts of a block
-     * that was flushed (NETRING_BLOCK_PARTIAL) have the same number.
+     * that was flushed (NETRING_BLOCK_PARTIAL) have the same number. A reader
+     * numbers its blocks from 1.
      */
     uint64_t sequence;
     /** Time of the first packet, nanoseconds since 1970-01-01 UTC. */
@@ -1118,7 +1123,10 @@ struct netring_block_info {
     uint64_t last_ns;
     /** NETRING_BLOCK_* bits. */
     uint32_t flags;
-    /** Index of the interface captured; 0: any, each packet has its own. */
+    /**
+     * Index of the interface captured; 0: any, or several of a savefile: each
+     * packet has its own.
+     */
     uint32_t ifindex;
 };
 
@@ -1609,7 +1617,7 @@ int netring_reader_open(const char *path,
  * What is not a regular file is not read here: that it is no savefile is then
  * told by the first wait.
  *
- * Errors: as netring_reader_open; NETRING_EIO with errno EBADF, `fd` is not open.
+ * Errors: as netring_reader_open; NETRING_EINVAL, `fd` is not open.
  * Ownership: the caller closes `*out` with netring_reader_close. MT-Safe. `err`
  * may be NULL.
  * Caller: `config` must be readable for the size it says it has, `out` and `err`

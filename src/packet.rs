@@ -17,7 +17,8 @@ use crate::sys::packet::{arphrd, status};
 ///
 /// The bits of `status` say which of the other fields are valid; a field that
 /// is not is 0. Multi-byte fields are in host byte order. `data` points into
-/// the block and may be read and written until the block is released.
+/// the block and may be read and written until the block is released. What of
+/// it a savefile has, netring_reader_next_block says.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,8 @@ pub struct netring_packet {
     pub protocol: u16,
     /// Offset of the network header from `data` (NETRING_PACKET_NET_OFFSET).
     pub net_offset: u16,
-    /// Index of the interface the packet was seen on.
+    /// Index of the interface the packet was seen on; of a savefile, the
+    /// interface's number in the file plus 1.
     pub ifindex: u32,
     /// LINKTYPE_ number of the bytes at `data` (1: Ethernet), or
     /// NETRING_LINKTYPE_UNKNOWN.

@@ -53,7 +53,8 @@ pub struct netring_block_info {
     pub count: u32,
     /// The kernel's sequence number of the block; the first is 1. Drops cause no
     /// gaps: the kernel numbers blocks when it opens them. The parts of a block
-    /// that was flushed (NETRING_BLOCK_PARTIAL) have the same number.
+    /// that was flushed (NETRING_BLOCK_PARTIAL) have the same number. A reader
+    /// numbers its blocks from 1.
     pub sequence: u64,
     /// Time of the first packet, nanoseconds since 1970-01-01 UTC.
     pub first_ns: u64,
@@ -61,7 +62,8 @@ pub struct netring_block_info {
     pub last_ns: u64,
     /// NETRING_BLOCK_* bits.
     pub flags: u32,
-    /// Index of the interface captured; 0: any, each packet has its own.
+    /// Index of the interface captured; 0: any, or several of a savefile: each
+    /// packet has its own.
     pub ifindex: u32,
 }
 

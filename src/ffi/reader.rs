@@ -1,6 +1,6 @@
 //! struct netring_reader: a savefile, as blocks of packets.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, netring_block};
 use crate::ffi::capture::{netring_stats, next_packet};
 use crate::ffi::error::{copy_text, describe, guard_reporting, netring_error};
@@ -503,8 +503,18 @@ pub unsafe extern "C" fn netring_reader_next_packet(
     on_reader(reader, |reader| {
         let next_block = |timeout_ms| reader.next_block(timeout_ms);
         // SAFETY: the caller's promise.
-        unsafe { next_packet(reader.current(), next_block, timeout_ms, out, size) }
+        let read = unsafe { next_packet(reader.current(), next_block, timeout_ms, out, size) };
+        read.map_err(|error| if error.kind == Kind::Busy { in_use() } else { error })
     })
+}
+
+#[cold]
+fn in_use() -> Error {
+    Error::new(
+        Kind::Busy,
+        "reader",
+        "next_packet is in use by another thread: one thread at a time, or use next_block",
+    )
 }
 
 /// A descriptor for poll, epoll, io_uring and event loops: readable while

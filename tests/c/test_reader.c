@@ -799,6 +799,38 @@ static void test_waits(void)
     file_free(&file);
 }
 
+static void *wait_packet(void *argument)
+{
+    struct netring_packet packet;
+    struct wait *wait = argument;
+
+    /* The other thread may be in it. */
+    do
+        wait->rc = netring_reader_next_packet(wait->reader, -1, &packet, sizeof packet);
+    while (wait->rc == NETRING_EBUSY);
+    return NULL;
+}
+
+static void test_busy(void)
+{
+    struct wait wait = {.rc = 77};
+    struct netring_packet packet;
+    struct netring_error error;
+    int writer, rc = 0;
+
+    wait.reader = pipe_reader(&writer);
+    pthread_create(&wait.thread, NULL, wait_packet, &wait);
+    for (int64_t end = now_ms() + tap_patience(2000); rc == 0 && now_ms() < end; sleep_ms(1))
+        rc = netring_reader_next_packet(wait.reader, 0, &packet, sizeof packet);
+    is_int(rc, NETRING_EBUSY, "next_packet in two threads");
+    netring_reader_last_error(wait.reader, &error);
+    is_str(error.option, "reader", "is the reader's");
+    close(writer);
+    pthread_join(wait.thread, NULL);
+    is_int(wait.rc, NETRING_EIO, "a pipe that ends before its header");
+    netring_reader_close(wait.reader);
+}
+
 struct taker {
     struct netring_reader *reader;
     pthread_t thread;
@@ -1141,6 +1173,7 @@ int main(void)
     test_slow_writer();
     test_descriptors();
     test_waits();
+    test_busy();
     test_threads();
     test_filter();
     test_errors(directory);
