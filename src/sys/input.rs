@@ -62,7 +62,7 @@ impl Input {
     /// The same without waiting, also where the description is shared and
     /// blocking; `None` where nothing is there.
     pub fn read_now(&mut self, into: &mut [u8]) -> Result<Option<usize>> {
-        if self.nowait {
+        while self.nowait {
             let part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
             // By number: the C library's function is younger than the call. An
             // offset of -1: the description's own.
@@ -80,8 +80,8 @@ impl Input {
             };
             match (usize::try_from(got), Errno::last().0) {
                 (Ok(got), _) => return Ok(Some(got)),
-                (_, libc::EINTR) => return Ok(None),
                 (_, libc::EAGAIN) => return Ok(None),
+                (_, libc::EINTR) => continue,
                 // Not on this kind of file or this kernel (pipes: Linux 5.16).
                 (_, libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM) => {}
                 (_, errno) => return Err(Errno(errno)),
@@ -99,7 +99,12 @@ impl Input {
 
     fn is_readable(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live pollfd.
-        unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+        loop {
+            // SAFETY: one live pollfd.
+            match unsafe { libc::poll(&mut poll, 1, 0) } {
+                -1 if Errno::last().0 == libc::EINTR => {}
+                ready => return ready == 1,
+            }
+        }
     }
 }

@@ -466,7 +466,7 @@ static void test_memory_limit(void)
     ok(!readable(reader, 0), "and it is not readable");
     is_int(netring_reader_next_block(reader, 20, &third), 0, "not after a while either");
     ok(!readable(reader, 0), "still");
-    is_between(reader_stats(reader).freezes, 1, 10, "counted");
+    is_int(reader_stats(reader).freezes, 1, "counted once");
     is_int(reader_info(reader).memory, 8192, "the memory");
     wait_start(&wait, reader, -1);
     sleep_ms(30);

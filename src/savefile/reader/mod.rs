@@ -149,8 +149,10 @@ struct State {
     over: Option<Error>,
     /// Where the next block goes.
     place: Option<Place>,
-    /// The waiter's `more` is set.
+    /// The waiter's `more` may be set.
     more: bool,
+    /// All memory was held the last time some was wanted.
+    starving: bool,
     sequence: u64,
     counters: Counters,
 }
@@ -243,6 +245,7 @@ impl Reader {
             over: None,
             place: None,
             more: false,
+            starving: false,
             sequence: 0,
             counters: Counters::default(),
         };
@@ -309,7 +312,11 @@ impl Reader {
                 self.waiter.stop();
                 return Err(Error::new(Kind::Shutdown, "stop", "the reader is stopped"));
             }
-            let (block, next) = self.fill(state)?;
+            let filled = self.fill(state);
+            if filled.is_err() {
+                self.set_more(state, true);
+            }
+            let (block, next) = filled?;
             if block.is_some() {
                 self.rearm(state);
                 return Ok(block);
@@ -450,13 +457,16 @@ impl Reader {
         }
         if state.place.is_none() {
             let mut piece = self.pool.take(bytes).map_err(no_memory)?;
-            if piece.is_none() {
+            if piece.is_some() {
+                state.starving = false;
+            } else {
                 // Before it asks to be told, or the word might be lost.
                 self.set_more(state, false);
                 piece = self.pool.take_or_tell(bytes, &self.waiter).map_err(no_memory)?;
                 // From now on it may be set by a release.
                 state.more = true;
-                state.counters.starved += u64::from(piece.is_none());
+                state.counters.starved += u64::from(piece.is_none() && !state.starving);
+                state.starving = piece.is_none();
             }
             state.place = piece.map(Place::new);
         }
