@@ -509,6 +509,50 @@ static void forks_once(int number)
         handlers_child = fork();
 }
 
+static void *interrupts_reader(void *user)
+{
+    sleep_ms(50);
+    pthread_kill(*(pthread_t *)user, SIGUSR1);
+    return NULL;
+}
+
+/* The same in a reader's wait: what comes through its pipe is the parent's. */
+static void test_fork_in_a_readers_wait(void)
+{
+    static const uint8_t header[24] = {0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, [18] = 4, [20] = 1};
+    static const uint8_t record[16 + 4] = {[8] = 4, [12] = 4, [16] = 1, 2, 3, 4};
+    struct sigaction action = {.sa_handler = forks_once};
+    pthread_t self = pthread_self(), thread;
+    struct netring_reader *reader = NULL;
+    struct netring_block *block = NULL;
+    struct netring_packet packet;
+    int ends[2], rc, status;
+
+    if (pipe(ends) != 0 || write(ends[1], header, sizeof header) != sizeof header ||
+        netring_reader_open_fd(ends[0], NULL, &reader, NULL) != 0)
+        tap_bail("no reader");
+    handlers_child = -1;
+    sigaction(SIGUSR1, &action, NULL);
+    fflush(stdout);
+    pthread_create(&thread, NULL, interrupts_reader, &self);
+    rc = netring_reader_next_block(reader, 300, &block);
+    if (handlers_child == 0)
+        _exit(!(rc == NETRING_EBADF && errno == EBADF));
+    pthread_join(thread, NULL);
+    waitpid(handlers_child, &status, 0);
+    is_int(status, 0, "fork in a signal handler during a reader's wait: EBADF in the child");
+    is_int(rc, 0, "fork in a signal handler during a reader's wait: the parent's goes on");
+    if (write(ends[1], record, sizeof record) != sizeof record)
+        tap_bail("write: %s", strerror(errno));
+    close(ends[1]);
+    is_int(netring_reader_next_block(reader, 1000, &block), 1, "which gets what comes");
+    is_int(netring_block_read(block, &packet, sizeof packet, 1), 1, "its packet");
+    is_bytes(packet.data, record + 16, 4, "and its bytes");
+    netring_block_release(block);
+    netring_reader_close(reader);
+    close(ends[0]);
+}
+
 static void *interrupts(void *user)
 {
     sleep_ms(50);
@@ -894,6 +938,7 @@ int main(int argc, char **argv)
     test_fork_in_a_loop();
     test_fork_in_dispatch();
     test_fork_in_a_wait();
+    test_fork_in_a_readers_wait();
     test_kept();
     test_kept_closed_first();
     test_daemon();

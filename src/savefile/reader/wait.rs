@@ -6,6 +6,7 @@
 
 use crate::sys::epoll::{Epoll, EventFd};
 use crate::sys::input::Input;
+use crate::sys::process::Belongs;
 use crate::sys::{Errno, Result};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,8 @@ pub struct Waiter {
     maybe_woken: AtomicBool,
     stopped: AtomicBool,
     closing: AtomicBool,
+    /// A child may come out of a signal handler into its parent's wait.
+    belongs: Belongs,
 }
 
 impl Waiter {
@@ -40,6 +43,7 @@ impl Waiter {
             maybe_woken: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            belongs: Belongs::here(),
         };
         let waits = !input.is_file()?
             && match waiter.epoll.add(input.fd(), libc::EPOLLIN | libc::EPOLLET, INPUT) {
@@ -108,9 +112,9 @@ impl Waiter {
         self.stop.signal();
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// Whether [`close`](Self::close) was called, or this is a forked child.
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.closing.load(Ordering::Acquire) || !self.belongs.is_ours()
     }
 
     /// Whether whoever reads on should look up.
