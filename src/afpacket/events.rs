@@ -130,19 +130,6 @@ impl Events {
         told.look = true;
     }
 
-    /// Lets everything in, for as long as an interface is waited for.
-    pub fn listen_to_everything(&self) {
-        if let Some(watch) = &self.watch {
-            let _ = watch.watch(Watched::Everything);
-        }
-    }
-
-    /// Lets in what concerns the interface bound, as it was called last.
-    pub fn listen_again(&self) {
-        let told = self.told.lock();
-        self.listen(told.ifindex, &told.state.name);
-    }
-
     fn listen(&self, ifindex: u32, name: &[u8]) {
         if let Some(watch) = &self.watch {
             // Only memory can be missing for the few instructions; the old
@@ -183,6 +170,7 @@ impl Events {
                     continue;
                 }
             };
+            // One that was waiting while another interface was bound.
             if notice.ifindex != told.ifindex {
                 continue;
             }

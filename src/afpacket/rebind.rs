@@ -7,7 +7,7 @@ use crate::config::flags;
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;
 use crate::packet::link_type;
-use crate::sys::link_watch::Watched;
+use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::packet::{ETH_P_ALL, arphrd};
 use std::ffi::CString;
 
@@ -22,8 +22,7 @@ pub enum Target<'a> {
     Index(u32),
 }
 
-/// Longest wait in one piece: another reader of the notices may have taken the
-/// one that matters.
+/// Longest wait in one piece: nobody may tell that it appeared.
 const LONGEST_WAIT_MS: i32 = 1_000;
 
 impl Capture {
@@ -52,16 +51,18 @@ impl Capture {
             Target::Index(_) => None,
         };
         let deadline = Deadline::after(timeout_ms);
-        if timeout_ms != 0 {
-            // Before the first look, so that nothing appears unseen.
-            self.events.listen_to_everything();
-        }
-        let bound = loop {
+        // Before the first look, so that nothing appears unseen. Without it, or from
+        // another network namespace, the looks are all there is.
+        let appearances = match timeout_ms {
+            0 => None,
+            _ => LinkWatch::open(Watched::Everything).ok(),
+        };
+        loop {
             if self.waiter.is_closing() {
-                break Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
+                return Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
             }
             if self.waiter.is_stopped() {
-                break Err(stopped());
+                return Err(stopped());
             }
             let ifindex = match (target, &name) {
                 (Target::Index(ifindex), _) => Some(ifindex),
@@ -70,7 +71,7 @@ impl Capture {
             };
             let error = match ifindex.map(|ifindex| self.bind_to(ifindex)) {
                 Some(Err(error)) if error.kind == Kind::InterfaceNotFound => error,
-                Some(done) => break done,
+                Some(done) => return done,
                 None => match &name {
                     Some(name) => not_found(name),
                     None => not_found_index(0),
@@ -78,22 +79,16 @@ impl Capture {
             };
             let left = deadline.left_ms(LONGEST_WAIT_MS);
             if left == 0 {
-                break Err(error);
+                return Err(error);
             }
-            let watch = self.events.watch().map(|watch| watch.fd());
-            let waited = self.waiter.wait_for_notice(watch, left);
-            if let Err(errno) = waited {
-                break Err(Error::new(Kind::Io, "poll", format!("waiting failed: {errno}"))
-                    .with_os(errno.0));
+            let notices = appearances.as_ref().map(LinkWatch::fd);
+            self.waiter.wait_for_notice(notices, left).map_err(|errno| {
+                Error::new(Kind::Io, "poll", format!("waiting failed: {errno}")).with_os(errno.0)
+            })?;
+            if let Some(appearances) = &appearances {
+                appearances.clear();
             }
-            if let Some(watch) = self.events.watch() {
-                watch.clear();
-            }
-        };
-        if bound.is_err() && timeout_ms != 0 {
-            self.events.listen_again();
         }
-        bound
     }
 
     fn bind_to(&self, ifindex: u32) -> Result<()> {
