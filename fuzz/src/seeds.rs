@@ -236,6 +236,8 @@ pub fn config() -> Seeds {
     ] {
         out.push((format!("open-{name}"), open(how, size, words)));
     }
+    // Counters that went backwards.
+    out.push(("since-less".into(), [&[6, 192, 0, 0][..], &[1; 192], &[2; 192]].concat()));
     for (name, bytes) in [
         ("fitting", &[4, 0, 128, 0, 64, 0, 128, 0, 0, 0, 0, 0, 1, 0, 0, 4, 0][..]),
         ("fitting-large", &[4, 0x3f, 0, 0, 0, 64, 255, 255, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0]),
