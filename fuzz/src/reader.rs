@@ -26,9 +26,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
-/// What the blocks of a reader may take: as many of the smallest.
-const BLOCKS: u64 = 3;
-const BLOCK: u32 = 8192;
+/// What the blocks of a reader may take: one of the smallest, which few packets fill.
+const BLOCKS: u64 = 1;
+const BLOCK: u32 = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Packet {
@@ -76,6 +76,7 @@ pub fn target(data: &[u8]) {
             assert_eq!((cut.seen.len, cut.seen.time_ns), (packet.seen.len, packet.seen.time_ns));
         }
     }
+    through_blocks(file, &whole);
     through_libpcap(file, &whole);
 }
 
@@ -310,6 +311,56 @@ fn through_pipe(bytes: &[u8], split: usize) -> Reading {
     finish(reader, result.expect_err("an end"), packets, bytes.len())
 }
 
+// ---- the blocks of a pcapng file ----
+
+/// The interface of each packet by the blocks alone, and whether they fill the
+/// file. `None`: another format.
+fn blocks(file: &[u8]) -> Option<(Vec<u32>, bool)> {
+    const SECTION: u32 = 0x0a0d_0d0a;
+    let word = |at: usize, big: bool| {
+        let four = file.get(at..at + 4)?.try_into().ok()?;
+        Some(if big { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) })
+    };
+    if word(0, false) != Some(SECTION) {
+        return None;
+    }
+    let (mut packets, mut at, mut big) = (Vec::new(), 0, false);
+    let (mut interfaces, mut first) = (0_u32, 0);
+    while let Some(kind) = word(at, big) {
+        if word(at, false) == Some(SECTION) {
+            big = word(at + 8, true) == Some(0x1a2b_3c4d);
+            first = interfaces;
+        }
+        let total = word(at + 4, big).map_or(0, |total| total as usize);
+        let again = at.checked_add(total).and_then(|end| word(end.checked_sub(4)?, big));
+        if total < 12 || again != Some(total as u32) {
+            break;
+        }
+        let id = word(at + 8, big).unwrap_or(0);
+        match kind {
+            1 => interfaces += 1,
+            2 => packets.push(first + 1 + if big { id >> 16 } else { id & 0xffff }),
+            3 => packets.push(first + 1),
+            6 => packets.push(first.wrapping_add(id).wrapping_add(1)),
+            _ => {}
+        }
+        at += total;
+    }
+    Some((packets, at == file.len()))
+}
+
+fn through_blocks(file: &[u8], ours: &Reading) {
+    let Some((interfaces, whole)) = blocks(file) else {
+        return;
+    };
+    let found: Vec<u32> = ours.packets.iter().map(|packet| packet.seen.ifindex).collect();
+    assert!(interfaces.starts_with(&found), "interfaces {found:?}, by the blocks {interfaces:?}");
+    if ours.end.0 == NETRING_ESHUTDOWN {
+        assert!(whole, "the end before the end of the blocks");
+        assert_eq!(found.len(), interfaces.len());
+    }
+}
+
 // ---- libpcap ----
 
 #[repr(C)]
@@ -411,7 +462,9 @@ fn stricter(words: &str) -> bool {
 
 fn through_libpcap(bytes: &[u8], ours: &Reading) {
     let Some(pcap) = libpcap() else { return };
-    let Some((theirs, end)) = their_packets(pcap, bytes) else { return };
+    let Some((theirs, end)) = their_packets(pcap, bytes) else {
+        return;
+    };
     for (index, (our, their)) in ours.packets.iter().zip(&theirs).enumerate() {
         let (seconds, nanoseconds, len, data) = their;
         if left_alone(our.seen.link_type) {

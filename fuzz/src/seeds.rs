@@ -364,6 +364,9 @@ pub fn reader() -> Seeds {
         add("pcap-filtered", new(0x2a, 9, big).pcap(MICRO, (2, 4), 64, 101).record(20, 20, 0));
         add("pcap-raw", new(3, 24, big).pcap(MICRO, (2, 4), 64, 101).record(20, 20, 0));
         add("pcap-snap-length", new(0, 1, big).pcap(MICRO, (2, 4), 8, 1).record(20, 20, 0));
+        // More than one block; all memory is held.
+        let many = new(1, 500, big).pcap(MICRO, (2, 4), 64, 1);
+        add("pcap-many", (0..60).fold(many, |file, n| file.record(n % 3, 9, 0)));
         let mut cut = file(MICRO, (2, 4)).record(20, 20, 0).record(30, 30, 0);
         cut.bytes.truncate(cut.bytes.len() - 7);
         add("pcap-cut", cut);
