@@ -4,7 +4,7 @@
  * round. `make soak` runs it; MINUTES=15.
  *
  * One capture ("the lasting one", on vb) is open all the time. Everything else is opened, used and
- * closed again in every round. */
+ * closed again in every round; one capture is saved to files that are rotated, and read again. */
 #include "../c/support.h"
 
 #include <errno.h>
@@ -233,6 +233,67 @@ static void *follows(void *user)
     }
 }
 
+/* Writes what arrives into files that are rotated, and reads the files that are left: what the last
+ * of them say is what was written last. */
+static atomic_ullong written, read_again;
+static char directory[] = "/tmp/netring-soak-XXXXXX";
+
+static void *writes(void *user)
+{
+    struct netring_writer_config config = NETRING_WRITER_CONFIG_INIT;
+    struct netring_capture *capture = user;
+    struct netring_writer_info info;
+    struct netring_writer *writer;
+    struct netring_block *block;
+    struct netring_stats stats;
+    char path[128], last[512];
+    uint64_t in_last = 0;
+    int id, rc;
+
+    snprintf(path, sizeof path, "%s/soak.pcapng", directory);
+    config.rotate_bytes = 2 * MIB;
+    config.max_files = 2;
+    rc = netring_writer_open(path, &config, &writer, NULL);
+    id = netring_writer_add_capture(writer, capture, NULL);
+    if (rc < 0 || id < 0)
+        tap_bail("the writer: %s", netring_err_name(rc < 0 ? rc : id));
+    while ((rc = netring_capture_next_block(capture, -1, &block)) == 1) {
+        rc = netring_writer_write_block(writer, id, block);
+        if (rc < 0)
+            atomic_fetch_add(&damaged, 1);
+        else
+            atomic_fetch_add(&written, (unsigned)rc);
+        netring_block_release(block);
+    }
+    stats = capture_stats(capture);
+    if (rc != NETRING_ESHUTDOWN || stats.pending != 0 ||
+        netring_writer_statistics(writer, id, &stats, sizeof stats) < 0 ||
+        netring_writer_info(writer, &info, sizeof info) < 0 || info.packets != stats.delivered ||
+        netring_writer_path(writer, last, sizeof last) < 0 ||
+        netring_writer_close(writer, NULL) < 0)
+        atomic_fetch_add(&damaged, 1);
+
+    {
+        struct netring_reader *reader;
+
+        if (netring_reader_open(last, NULL, &reader, NULL) < 0)
+            tap_bail("the reader: %s", last);
+        while ((rc = netring_reader_next_block(reader, -1, &block)) == 1) {
+            struct netring_packet packets[64];
+            int n;
+
+            while ((n = netring_block_read(block, packets, sizeof *packets, COUNT(packets))) > 0)
+                in_last += (unsigned)n;
+            netring_block_release(block);
+        }
+        if (rc != NETRING_ESHUTDOWN || in_last != info.file_packets)
+            atomic_fetch_add(&damaged, 1);
+        netring_reader_close(reader);
+        atomic_fetch_add(&read_again, in_last);
+    }
+    return NULL;
+}
+
 /* ---- what the process holds ---- */
 
 struct holdings {
@@ -261,8 +322,8 @@ static uint64_t sent_before; /* as the lasting capture should have seen it */
 static struct netring_stats one_round(unsigned n)
 {
     struct netring_capture_config config = page_config(8);
-    struct netring_capture *follower;
-    pthread_t reopener, followers[2];
+    struct netring_capture *follower, *saved;
+    pthread_t reopener, followers[2], saver;
     struct netring_stats stats;
     struct netring_event event;
     char what[64];
@@ -270,6 +331,9 @@ static struct netring_stats one_round(unsigned n)
     atomic_store(&round_over, false);
     net_veth("comes", "goes");
     follower = capture_open("comes", &config);
+    config = small_config();
+    saved = capture_open("vb", &config);
+    pthread_create(&saver, NULL, writes, saved);
     pthread_create(&reopener, NULL, reopens, NULL);
     for (size_t i = 0; i < COUNT(followers); i++)
         pthread_create(&followers[i], NULL, follows, follower);
@@ -316,10 +380,13 @@ static struct netring_stats one_round(unsigned n)
 
     atomic_store(&round_over, true);
     netring_capture_stop(follower);
+    netring_capture_stop(saved);
     pthread_join(reopener, NULL);
     for (size_t i = 0; i < COUNT(followers); i++)
         pthread_join(followers[i], NULL);
+    pthread_join(saver, NULL);
     capture_close(follower);
+    capture_close(saved);
     net_link_delete("comes");
     is_int(net_promiscuity("vb"), 0, "round %u: no promiscuous mode left", n);
     return stats;
@@ -343,6 +410,8 @@ int main(void)
     net_enter();
     net_veth("va", "vb");
     sender = net_sender("va");
+    if (mkdtemp(directory) == NULL)
+        tap_bail("%s: %s", directory, strerror(errno));
     capture_close(capture_open("vb", &config)); /* what the first open keeps for ever */
     at_first = footprint_now();
 
@@ -361,14 +430,16 @@ int main(void)
             base = now;
         tap_diag("%lld s: %llu packets sent, %llu read, %llu dropped in %llu freezes; heap %zu, "
                  "resident %ld KiB, %d descriptors, %d mappings of sockets; reopened %llu times, "
-                 "bound anew %llu times, %llu events",
+                 "bound anew %llu times, %llu events, %llu packets written, %llu read again",
                  (long long)(now_ms() - begin) / 1000, (unsigned long long)stats.seen,
                  (unsigned long long)stats.delivered, (unsigned long long)stats.dropped,
                  (unsigned long long)stats.freezes, now.heap, now.resident_kib,
                  now.footprint.descriptors, now.footprint.mappings,
                  (unsigned long long)atomic_load(&reopened),
                  (unsigned long long)atomic_load(&rebound),
-                 (unsigned long long)atomic_load(&events_told));
+                 (unsigned long long)atomic_load(&events_told),
+                 (unsigned long long)atomic_load(&written),
+                 (unsigned long long)atomic_load(&read_again));
     } while (now_ms() < end || round < 3);
 
     ok(stats.dropped > 0 && stats.freezes > 0, "there was overload");
@@ -392,6 +463,12 @@ int main(void)
     capture_close(lasting);
     is_footprint(at_first, "after everything is closed");
     close(sender);
+    {
+        char command[sizeof directory + 16];
+
+        snprintf(command, sizeof command, "rm -r %s", directory);
+        ok(system(command) == 0, "the files are removed");
+    }
     getrusage(RUSAGE_SELF, &usage);
     tap_diag("%u rounds in %lld s; CPU %ld s user, %ld s system", round,
              (long long)(now_ms() - begin) / 1000, usage.ru_utime.tv_sec, usage.ru_stime.tv_sec);
