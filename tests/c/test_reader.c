@@ -729,6 +729,66 @@ static void stop_signalled(int number)
     netring_reader_stop(signalled);
 }
 
+static void nothing(int number)
+{
+    (void)number;
+}
+
+struct storm {
+    pthread_t at;
+    volatile bool over;
+    unsigned signals;
+};
+
+static void *storming(void *user)
+{
+    struct storm *storm = user;
+
+    for (; !storm->over; storm->signals++) {
+        pthread_kill(storm->at, SIGUSR2);
+        usleep(200);
+    }
+    return NULL;
+}
+
+/* A signal every 200 us, without SA_RESTART: no wait ends early or late, nothing is lost. */
+static void test_signals(void)
+{
+    struct sigaction action = {.sa_handler = nothing};
+    struct storm storm = {.at = pthread_self()};
+    struct records records = {0, 0, NULL};
+    struct slow slow = {.piece = 500};
+    struct netring_reader *reader;
+    struct netring_packet packet;
+    struct netring_block *block;
+    struct file file = {0};
+    pthread_t thread, writing;
+    int64_t begin;
+
+    pcapng_file(&file);
+    slow.file = &file;
+    sigaction(SIGUSR2, &action, NULL);
+    reader = pipe_reader(&slow.fd);
+    pthread_create(&thread, NULL, storming, &storm);
+    for (int i = 0; i < 2; i++) {
+        begin = now_ms();
+        is_int(i ? netring_reader_next_packet(reader, 200, &packet, sizeof packet)
+                 : netring_reader_next_block(reader, 200, &block),
+               0, "a storm of signals: nothing comes");
+        is_between(now_ms() - begin, 199, 200 + tap_patience(400), "and the wait is as long");
+    }
+    pthread_create(&writing, NULL, write_slowly, &slow);
+    is_int(read_all(reader, &records), NETRING_ESHUTDOWN, "a storm of signals: to the end");
+    pthread_join(writing, NULL);
+    storm.over = true;
+    pthread_join(thread, NULL);
+    ok(storm.signals > 100, "there was a storm (%u signals)", storm.signals);
+    are_packets(&records, &file, 0, "a storm of signals");
+    records_free(&records);
+    netring_reader_close(reader);
+    file_free(&file);
+}
+
 static void test_waits(void)
 {
     struct file file = {0};
@@ -1172,6 +1232,7 @@ int main(void)
     test_pipe();
     test_slow_writer();
     test_descriptors();
+    test_signals();
     test_waits();
     test_busy();
     test_threads();
