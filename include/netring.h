@@ -1825,8 +1825,9 @@ struct netring_writer_config {
     uint64_t rotate_bytes;
     /**
      * Rotation by time: a file ends before the first packet that is so many
-     * nanoseconds or more later than its first one, by the packets' own times.
-     * 0 (default): no limit.
+     * nanoseconds or more later than its first one, by the packets' own times;
+     * where the clock was set back, before an earlier packet that is written so
+     * much later. 0 (default): no limit.
      */
     uint64_t rotate_ns;
 };
@@ -1878,7 +1879,9 @@ int netring_writer_config_init(struct netring_writer_config *config, size_t size
  * rotation (`rotate_bytes`, `rotate_ns`) the names are made from `path` as
  * dumpcap makes them, number and UTC time of the file's beginning before the
  * extension: "x.pcapng" gives x_00001_20261122202701.pcapng and so on, which
- * Wireshark knows as a set. Each file of a series is complete by itself.
+ * Wireshark knows as a set. Each file of a series is complete by itself. A series
+ * overwrites nothing: a number whose name is taken is passed over, or with
+ * NETRING_WRITER_NEW an error. `max_files` removes files of this writer only.
  *
  * What a call writes is handed to the kernel before it returns, so that the
  * file is complete up to there, whatever happens to the program.
@@ -1933,11 +1936,14 @@ int netring_writer_open_fd(int fd,
  * included; 0: not. More than 262144 bytes of a packet are never written: no
  * reader takes more. `name` NULL: none.
  *
- * A pcap file has one link type and no names; interfaces of the same link type
- * may share it.
+ * A pcap file has one link type, one snap length and no names; interfaces of the
+ * same link type may share it, the one with the largest snap length added first.
+ * A pcapng file has them for each interface, but tcpdump and what else uses
+ * libpcap refuse one whose interfaces differ in either (Wireshark and
+ * netring_reader_open do not).
  *
  * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, the link type is above
- * 65535, or a pcap file has another already. NETRING_EIO, the file could not be
+ * 65535, or a pcap file has another, or a smaller snap length, already. NETRING_EIO, the file could not be
  * written to. MT-Safe. `err` may be NULL.
  * Caller: `name`, if not NULL, must be NUL-terminated, `err` writable.
  */
@@ -1960,7 +1966,7 @@ int netring_writer_add_interface(struct netring_writer *writer,
  * packets are those of another interface.
  *
  * Errors: NETRING_EBADF, not a writer, or not a capture. NETRING_EINVAL, a pcap
- * file has another link type already. NETRING_EIO, the file could not be written
+ * file has another link type, or a smaller snap length, already. NETRING_EIO, the file could not be written
  * to. MT-Safe. `err` may be NULL.
  * Caller: `err` must be writable.
  */
@@ -2044,7 +2050,8 @@ int netring_writer_statistics(struct netring_writer *writer,
 int netring_writer_sync(struct netring_writer *writer);
 
 /**
- * Writes what has been written so far: as much of it as `size` bytes hold.
+ * Writes what the calls that have returned have written: as much of it as `size`
+ * bytes hold. It waits for no write, nor does netring_writer_path.
  *
  * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, `out` is NULL or
  * misaligned, or `size` is less than 16 or more than 4096. MT-Safe.

@@ -15,11 +15,12 @@ use crate::savefile::writer_format::{
     STATISTICS, Shape,
 };
 use crate::savefile::{NETRING_SAVEFILE_PCAP, NETRING_SAVEFILE_PCAPNG};
-use crate::sys::file::{self, Bytes, Gather};
+use crate::sys::file::{self, Bytes, Gather, Identity};
 use crate::sys::{clock, process, socket};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 /// What a writer does, one bit each.
 pub mod flags {
@@ -37,6 +38,11 @@ const LINKTYPE_USER0: u16 = 147;
 const BATCH: usize = 64;
 /// Records written together at most.
 const MOST_RECORDS: usize = 4096;
+/// Sources whose write failed half way and that are remembered; the oldest is
+/// forgotten, for it may never come again.
+const MOST_UNFINISHED: usize = 256;
+/// Names passed over, of a series, because they are taken.
+const MOST_TAKEN: u32 = 1000;
 
 /// What a writer is asked for.
 #[derive(Debug, Clone)]
@@ -147,12 +153,16 @@ struct Current {
     packets: u64,
     /// Time of its first packet.
     first_ns: Option<u64>,
+    /// When that was written, by a clock that nobody sets.
+    first_written: Duration,
     /// pcapng: the numbers of the interfaces described in it.
     described: HashMap<Described, u32>,
     /// The one looked up last.
     last: Option<(Described, u32)>,
     /// The link type of the interface described last; of pcap, its only one.
     link_type: Option<u16>,
+    /// What the header of a pcap file says, once it is written.
+    snap_length: u32,
 }
 
 impl Current {
@@ -161,9 +171,11 @@ impl Current {
             output,
             packets: 0,
             first_ns: None,
+            first_written: Duration::ZERO,
             described: HashMap::new(),
             last: None,
             link_type: None,
+            snap_length: 0,
         }
     }
 }
@@ -263,7 +275,9 @@ struct State {
     /// Where the gathered records end.
     ends: Vec<usize>,
     /// The files kept, oldest first.
-    kept: VecDeque<CString>,
+    kept: VecDeque<(CString, Identity)>,
+    /// The number in the present file's name.
+    number: u64,
     os: String,
     /// Packets and bytes in files that were ended.
     packets_before: u64,
@@ -271,16 +285,24 @@ struct State {
     files: u64,
     files_removed: u64,
     last_written: u64,
-    /// A source of which only so many packets could be written; name 0: none.
-    resume: (u64, u64),
+    /// The sources of which only so many packets could be written.
+    unfinished: VecDeque<(u64, u64)>,
     /// What to log once the lock is released: a callback may call back.
     messages: Vec<String>,
+}
+
+/// What can be asked for while a write waits for its pipe or disk.
+#[derive(Debug, Default)]
+struct Shown {
+    info: WriterInfo,
+    path: CString,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Writer {
     state: Mutex<State>,
+    shown: Mutex<Shown>,
     last_error: Mutex<Option<Error>>,
 }
 
@@ -359,12 +381,14 @@ impl Writer {
             return Err(Error::config("path", "path is empty"));
         }
         crate::fork::claim()?;
-        let now = clock::realtime().as_secs();
-        let first = if config.rotates() { numbered(path, 1, now)? } else { path.to_owned() };
         let os = running_kernel();
         let mut gather = Gather::default();
-        let current = begin(&first, config, &os, &mut gather)?;
-        Ok(Self::assemble(config, Target::Path(path.to_owned()), current, gather, os, first))
+        let (current, number) = if config.rotates() {
+            begin_numbered(path, 1, config, &os, &mut gather)?
+        } else {
+            (begin(path, config.has(flags::NEW), config, &os, &mut gather)?, 1)
+        };
+        Ok(Self::assemble(config, Target::Path(path.to_owned()), current, gather, os, number))
     }
 
     /// Writes to a duplicate of this descriptor.
@@ -392,7 +416,7 @@ impl Writer {
         let mut current = Current::new(output);
         write_header(&mut current, config, &os, &mut gather)
             .map_err(|failure| not_begun(None, failure))?;
-        Ok(Self::assemble(config, Target::Descriptor, current, gather, os, CString::default()))
+        Ok(Self::assemble(config, Target::Descriptor, current, gather, os, 1))
     }
 
     fn assemble(
@@ -401,8 +425,10 @@ impl Writer {
         current: Current,
         gather: Gather,
         os: String,
-        first: CString,
+        number: u64,
     ) -> Self {
+        let first = current.output.path().map(CStr::to_owned).unwrap_or_default();
+        let kept = VecDeque::from([(first.clone(), current.output.identity)]);
         let state = State {
             config: config.clone(),
             target,
@@ -410,17 +436,19 @@ impl Writer {
             current,
             gather,
             ends: Vec::with_capacity(MOST_RECORDS),
-            kept: VecDeque::from([first]),
+            kept,
+            number,
             os,
             packets_before: 0,
             bytes_before: 0,
             files: 1,
             files_removed: 0,
             last_written: 0,
-            resume: (0, 0),
+            unfinished: VecDeque::new(),
             messages: Vec::new(),
         };
-        Self { state: Mutex::new(state), last_error: Mutex::new(None) }
+        let shown = Shown { info: state.info(), path: first };
+        Self { state: Mutex::new(state), shown: Mutex::new(shown), last_error: Mutex::new(None) }
     }
 
     /// Adds an interface. `link_type` NETRING_LINKTYPE_UNKNOWN: several, each
@@ -436,7 +464,19 @@ impl Writer {
         snap_length: u32,
         look_up: bool,
     ) -> Result<u32> {
-        self.state.lock().add_interface(name, link_type, snap_length, look_up)
+        let mut state = self.state.lock();
+        let result = state.add_interface(name, link_type, snap_length, look_up);
+        self.show(&state);
+        result
+    }
+
+    fn show(&self, state: &State) {
+        let mut shown = self.shown.lock();
+        let info = state.info();
+        if info.files != shown.info.files {
+            shown.path = state.current.output.path().map(CStr::to_owned).unwrap_or_default();
+        }
+        shown.info = info;
     }
 
     /// Writes the packets of a source; how many.
@@ -448,6 +488,7 @@ impl Writer {
         let mut state = self.state.lock();
         let result = state.write(interface, source);
         let messages = std::mem::take(&mut state.messages);
+        self.show(&state);
         drop(state);
         for message in messages {
             log::warning!("{message}");
@@ -480,15 +521,14 @@ impl Writer {
         state.current.output.sync().map_err(|failure| state.failed(failure))
     }
 
-    /// What has been written.
+    /// What the calls that have returned have written.
     pub fn info(&self) -> WriterInfo {
-        self.state.lock().info()
+        self.shown.lock().info
     }
 
     /// The path of the present file; empty for a descriptor.
     pub fn path(&self) -> CString {
-        let state = self.state.lock();
-        state.current.output.path().map(CStr::to_owned).unwrap_or_default()
+        self.shown.lock().path.clone()
     }
 
     /// Ends the file.
@@ -515,10 +555,41 @@ fn running_kernel() -> String {
     format!("Linux {}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff)
 }
 
+/// The next file of a series, and its number. Nobody's file is overwritten: another
+/// writer may have begun a series of that name in the same second.
+fn begin_numbered(
+    path: &CStr,
+    mut number: u64,
+    config: &WriterConfig,
+    os: &str,
+    gather: &mut Gather,
+) -> Result<(Current, u64)> {
+    let mut taken = 0;
+    loop {
+        let name = numbered(path, number, clock::realtime().as_secs())?;
+        match begin(&name, true, config, os, gather) {
+            Err(error)
+                if error.os == Some(libc::EEXIST)
+                    && !config.has(flags::NEW)
+                    && taken < MOST_TAKEN =>
+            {
+                taken += 1;
+                number += 1;
+            }
+            result => return Ok((result?, number)),
+        }
+    }
+}
+
 /// A new file with its header.
-fn begin(path: &CStr, config: &WriterConfig, os: &str, gather: &mut Gather) -> Result<Current> {
-    let output = Output::create(path, config.has(flags::NEW))
-        .map_err(|failure| not_begun(Some(path), failure))?;
+fn begin(
+    path: &CStr,
+    new: bool,
+    config: &WriterConfig,
+    os: &str,
+    gather: &mut Gather,
+) -> Result<Current> {
+    let output = Output::create(path, new).map_err(|failure| not_begun(Some(path), failure))?;
     let mut current = Current::new(output);
     match write_header(&mut current, config, os, gather) {
         Ok(()) => Ok(current),
@@ -606,14 +677,24 @@ impl State {
         if let Some(link_type) = link_type {
             self.fits(link_type)?;
         }
+        let snap_length =
+            if snap_length == 0 { LONGEST_PACKET } else { snap_length.min(LONGEST_PACKET) };
+        let in_header = self.current.snap_length;
+        if in_header != 0 && snap_length > in_header {
+            return Err(Error::config(
+                "snap_length",
+                format!(
+                    "a pcap file has one snap length: {} has {in_header}, to which readers would \
+                     cut what has {snap_length}; add the interface with the largest first, or use \
+                     pcapng (NETRING_SAVEFILE_PCAPNG)",
+                    shown(self.current.output.path())
+                ),
+            ));
+        }
         let interface = Interface {
             name: name.to_owned(),
             link_type,
-            snap_length: if snap_length == 0 {
-                LONGEST_PACKET
-            } else {
-                snap_length.min(LONGEST_PACKET)
-            },
+            snap_length,
             look_up,
             added_ns: clock::nanoseconds(clock::realtime()),
             statistics: None,
@@ -658,6 +739,9 @@ impl State {
         let snap_length = interface.snap_length;
         if !self.config.pcapng() {
             if current.link_type.is_none() {
+                // Readers cut packets to it, whichever interface they are of.
+                let largest = self.interfaces.iter().map(|interface| interface.snap_length).max();
+                let snap_length = largest.unwrap_or(LONGEST_PACKET);
                 let header = format::pcap_header(
                     link_type,
                     snap_length,
@@ -665,6 +749,7 @@ impl State {
                 );
                 current.output.write_record(&mut self.gather, &header)?;
                 current.link_type = Some(link_type);
+                current.snap_length = snap_length;
             }
             return Ok(0);
         }
@@ -695,8 +780,9 @@ impl State {
         let index = self.interface(number)?;
         self.last_written = 0;
         self.check(index, source)?;
-        let (unfinished, written) = std::mem::take(&mut self.resume);
-        let skip = if unfinished == source.name() { written } else { 0 };
+        let unfinished = self.unfinished.iter().position(|(name, _)| *name == source.name());
+        let unfinished = unfinished.and_then(|at| self.unfinished.remove(at));
+        let skip = unfinished.map_or(0, |(_, written)| written);
         let result = self.write_packets(index, source, skip);
         // What is gathered points into the source.
         let flushed = self.flush();
@@ -704,7 +790,10 @@ impl State {
             Ok(()) => Ok(self.last_written),
             Err(error) => {
                 if source.name() != 0 {
-                    self.resume = (source.name(), skip + self.last_written);
+                    if self.unfinished.len() >= MOST_UNFINISHED {
+                        self.unfinished.pop_front();
+                    }
+                    self.unfinished.push_back((source.name(), skip + self.last_written));
                 }
                 Err(error)
             }
@@ -832,6 +921,9 @@ impl State {
         self.ends.push(self.gather.length());
         if self.current.first_ns.is_none() {
             self.current.first_ns = Some(packet.time_ns);
+            if self.config.rotate_ns != 0 {
+                self.current.first_written = clock::monotonic();
+            }
         }
         Ok(())
     }
@@ -878,6 +970,15 @@ impl State {
         if rotate_ns != 0 && packet.time_ns.saturating_sub(first_ns) >= rotate_ns {
             return true;
         }
+        // The clock was set back: without this the file would go on until it has
+        // caught up. Not by the packets' times, for two clocks that differ would
+        // then have a file for each packet.
+        if rotate_ns != 0 && packet.time_ns < first_ns {
+            let since = clock::monotonic().saturating_sub(self.current.first_written);
+            if clock::nanoseconds(since) >= rotate_ns {
+                return true;
+            }
+        }
         if rotate_bytes == 0 {
             return false;
         }
@@ -900,12 +1001,15 @@ impl State {
     #[inline(never)]
     fn rotate(&mut self) -> Result<()> {
         let Target::Path(path) = &self.target else { return Ok(()) };
-        let next = numbered(path, self.files + 1, clock::realtime().as_secs())?;
         let max = self.config.max_files as usize;
         while max != 0 && self.kept.len() >= max {
-            let Some(oldest) = self.kept.pop_front() else { break };
-            match file::remove(&oldest) {
-                Ok(()) => self.files_removed += 1,
+            let Some((oldest, identity)) = self.kept.pop_front() else { break };
+            match file::remove(&oldest, identity) {
+                Ok(true) => self.files_removed += 1,
+                Ok(false) => {
+                    let path = shown(Some(&oldest));
+                    self.messages.push(format!("{path} is another file by now: not removed"));
+                }
                 Err(errno) if errno.0 == libc::ENOENT => {}
                 Err(errno) => {
                     let path = shown(Some(&oldest));
@@ -913,7 +1017,10 @@ impl State {
                 }
             }
         }
-        let fresh = begin(&next, &self.config, &self.os, &mut self.gather)?;
+        let (fresh, number) =
+            begin_numbered(path, self.number + 1, &self.config, &self.os, &mut self.gather)?;
+        let next = fresh.output.path().map(CStr::to_owned).unwrap_or_default();
+        let identity = fresh.output.identity;
         let old = std::mem::replace(&mut self.current, fresh);
         if let Err(error) = self.describe_all() {
             let fresh = std::mem::replace(&mut self.current, old);
@@ -926,7 +1033,8 @@ impl State {
         self.packets_before += old.packets;
         self.bytes_before += old.output.bytes;
         self.files += 1;
-        self.kept.push_back(next);
+        self.number = number;
+        self.kept.push_back((next, identity));
         ended.and(end_file(old))
     }
 

@@ -1,7 +1,7 @@
 //! A savefile being written: a file or a pipe that ends with a complete record
 //! after every call, also after one that failed.
 
-use crate::sys::file::{self, Gather, NoSignals};
+use crate::sys::file::{self, Gather, Identity, NoSignals};
 use crate::sys::{self, Errno};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -27,6 +27,10 @@ pub struct Output {
     path: Option<CString>,
     /// A regular file: what was written can be taken back.
     regular: bool,
+    /// It did not exist before: a failure may take it away again.
+    made: bool,
+    /// Which file it is.
+    pub identity: Identity,
     /// Bytes of an incomplete record at the end that could not be taken back,
     /// and why it is incomplete.
     torn: Option<(u64, Errno)>,
@@ -37,19 +41,19 @@ pub struct Output {
 impl Output {
     /// Makes a file, or empties one.
     pub fn create(path: &CStr, new: bool) -> Result<Self, Failure> {
-        let fd = file::create(path, new).map_err(at("open"))?;
-        Self::new(fd, Some(path.to_owned()))
+        let (fd, made) = file::create(path, new).map_err(at("open"))?;
+        Self::new(fd, Some(path.to_owned()), made)
     }
 
     /// Takes a duplicate of a descriptor.
     pub fn duplicate(fd: i32) -> Result<Self, Failure> {
         let fd = file::duplicate(fd).map_err(at("fd"))?;
-        Self::new(fd, None)
+        Self::new(fd, None, false)
     }
 
-    fn new(fd: OwnedFd, path: Option<CString>) -> Result<Self, Failure> {
-        let regular = file::is_regular(file::borrow(&fd)).map_err(at("open"))?;
-        Ok(Self { fd, path, regular, torn: None, bytes: 0 })
+    fn new(fd: OwnedFd, path: Option<CString>, made: bool) -> Result<Self, Failure> {
+        let (identity, regular) = file::identity(file::borrow(&fd)).map_err(at("open"))?;
+        Ok(Self { fd, path, regular, made, identity, torn: None, bytes: 0 })
     }
 
     /// Where it lies.
@@ -127,10 +131,10 @@ impl Output {
         mended
     }
 
-    /// Closes it and removes it: what could not be begun.
+    /// Closes what could not be begun, and removes it if it is ours.
     pub fn abandon(self) {
-        if let (Some(path), true) = (&self.path, self.regular) {
-            let _ = file::remove(path);
+        if let (Some(path), true) = (&self.path, self.made) {
+            let _ = file::remove(path, self.identity);
         }
     }
 }

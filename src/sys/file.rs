@@ -212,9 +212,15 @@ fn wait_writable(fd: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Opens a file to write: made where it does not exist, emptied where it does;
-/// `new`: it must not exist.
-pub fn create(path: &CStr, new: bool) -> Result<OwnedFd> {
-    let how = if new { libc::O_EXCL } else { libc::O_TRUNC };
+/// `new`: it must not exist. Also whether it was made.
+pub fn create(path: &CStr, new: bool) -> Result<(OwnedFd, bool)> {
+    match open(path, libc::O_EXCL) {
+        Err(Errno(libc::EEXIST)) if !new => Ok((open(path, libc::O_TRUNC)?, false)),
+        result => Ok((result?, true)),
+    }
+}
+
+fn open(path: &CStr, how: libc::c_int) -> Result<OwnedFd> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | how;
     loop {
         // SAFETY: a live string.
@@ -243,14 +249,19 @@ pub fn is_writable(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_PATH == 0)
 }
 
-/// Whether it is a regular file.
-pub fn is_regular(fd: BorrowedFd<'_>) -> Result<bool> {
+/// Which file it is, whatever it is called: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+/// Which file it is, and whether a regular one.
+pub fn identity(fd: BorrowedFd<'_>) -> Result<(Identity, bool)> {
     let mut status = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: room for a stat.
     check(unsafe { libc::fstat(fd.as_raw_fd(), status.as_mut_ptr()) })?;
     // SAFETY: zeroed, then written by the kernel.
     let status = unsafe { status.assume_init() };
-    Ok(status.st_mode & libc::S_IFMT == libc::S_IFREG)
+    let regular = status.st_mode & libc::S_IFMT == libc::S_IFREG;
+    Ok((Identity(status.st_dev, status.st_ino), regular))
 }
 
 /// Takes the last `count` bytes before a regular file's offset away; the file
@@ -286,11 +297,19 @@ pub fn close(fd: OwnedFd) -> Result<()> {
     }
 }
 
-/// unlink(2).
-pub fn remove(path: &CStr) -> Result<()> {
+/// unlink(2) of a file, unless the name stands for another one by now: false.
+pub fn remove(path: &CStr, file: Identity) -> Result<bool> {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: a live string and room for a stat.
+    check(unsafe { libc::lstat(path.as_ptr(), status.as_mut_ptr()) })?;
+    // SAFETY: zeroed, then written by the kernel.
+    let status = unsafe { status.assume_init() };
+    if file != Identity(status.st_dev, status.st_ino) {
+        return Ok(false);
+    }
     // SAFETY: a live string.
     check(unsafe { libc::unlink(path.as_ptr()) })?;
-    Ok(())
+    Ok(true)
 }
 
 /// While it lives, a write of this thread raises no signal: not SIGPIPE (the

@@ -949,6 +949,17 @@ static void test_threads(void)
 
 /* ---- filters ---- */
 
+static void *drain_reader(void *argument)
+{
+    struct netring_reader *reader = argument;
+    struct netring_block *block;
+    int rc;
+
+    while ((rc = netring_reader_next_block(reader, -1, &block)) > 0)
+        netring_block_release(block);
+    return (void *)(intptr_t)rc;
+}
+
 static struct netring_reader *filtered(const struct file *file, const struct sock_filter *program,
                                        size_t count)
 {
@@ -1006,6 +1017,43 @@ static void test_filter(void)
     records_free(&records);
     netring_reader_close(reader);
     file_free(&file);
+}
+
+/* A filter that takes nothing: whoever asks how far it is does not wait for the end. */
+static void test_asking_meanwhile(void)
+{
+    enum { PACKETS = 1000000, RECORD = 20, HEADER = 24 };
+    static const struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct netring_reader_config config = NETRING_READER_CONFIG_INIT;
+    const size_t size = HEADER + (size_t)PACKETS * RECORD;
+    uint8_t *const bytes = calloc(1, size);
+    struct file header = {0};
+    struct netring_reader *reader;
+    uint64_t offset;
+    unsigned between = 0;
+    pthread_t thread;
+    void *rc;
+
+    pcap_header(&header, &pcap_kinds[0], 262144, 1);
+    if (!bytes || header.size != HEADER)
+        tap_bail("no memory");
+    memcpy(bytes, header.bytes, HEADER);
+    for (size_t at = HEADER; at < size; at += RECORD)
+        set_32(&(struct file){.big = pcap_kinds[0].big, .size = size, .bytes = bytes}, at + 8, 4);
+    netring_filter_new(nothing, COUNT(nothing), &config.filter, NULL);
+    if (reader_of(bytes, size, &config, &reader, NULL) != 0)
+        tap_bail("a file of many packets cannot be read");
+    netring_filter_free(config.filter);
+    pthread_create(&thread, NULL, drain_reader, reader);
+    while ((offset = reader_info(reader).offset) < size)
+        between += offset > HEADER;
+    pthread_join(thread, &rc);
+    is_int((intptr_t)rc, NETRING_ESHUTDOWN, "nothing is accepted");
+    is_int(reader_stats(reader).filtered_late, PACKETS, "all was looked at");
+    ok(between > 0, "the place in the file was told %u times meanwhile", between);
+    netring_reader_close(reader);
+    file_free(&header);
+    free(bytes);
 }
 
 /* ---- errors ---- */
@@ -1237,6 +1285,7 @@ int main(void)
     test_busy();
     test_threads();
     test_filter();
+    test_asking_meanwhile();
     test_errors(directory);
     test_fork();
     test_written_again();

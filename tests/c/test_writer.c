@@ -9,6 +9,7 @@
 #include <linux/capability.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -134,6 +135,20 @@ static int add_ethernet(struct netring_writer *writer, uint32_t snap_length)
     if (id < 0)
         tap_bail("netring_writer_add_interface: %s", error.message);
     return id;
+}
+
+/* A packet whose bytes tell its number. */
+static struct netring_packet numbered(uint8_t *data, uint32_t number, uint32_t length)
+{
+    struct netring_packet packet;
+
+    memset(&packet, 0, sizeof packet);
+    frame_make(data, length, number);
+    packet.data = data;
+    packet.caplen = packet.len = length;
+    packet.link_type = NETRING_LINKTYPE_ETHERNET;
+    packet.time_ns = 1000 * SECOND + number * (SECOND / 10);
+    return packet;
 }
 
 /* ---- what must be in a file ---- */
@@ -652,6 +667,50 @@ static void test_pcap_of_two(void)
     savefile_free(&file);
 }
 
+/* Readers cut the packets of a pcap file to its snap length, whichever interface they are of. */
+static void test_pcap_snap_lengths(void)
+{
+    struct failure want = {NETRING_EINVAL, 0, "snap_length", {"snaps.pcap has 700", "262144"}};
+    struct netring_writer_config how = writer_config(NETRING_SAVEFILE_PCAP);
+    const char *path = in_directory("snaps.pcap");
+    struct netring_writer *writer = writer_open(path, &how);
+    static uint8_t data[1000];
+    struct netring_packet packet = numbered(data, 0, 1000);
+    struct netring_error error;
+    struct savefile file;
+    int rc, error_number;
+
+    add_ethernet(writer, 700);
+    add_ethernet(writer, 64);
+    errno = 0;
+    rc = netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_ETHERNET, 0, &error);
+    error_number = errno;
+    is_failure(rc, error_number, &error, &want, "a larger snap length than the file's");
+    is_int(writer_info(writer).interfaces, 2, "is not added");
+    for (uint32_t id = 0; id < 2; id++)
+        is_int(netring_writer_write(writer, id, &packet, sizeof packet, 1), 1, "a packet each");
+    writer_close(writer);
+    file = savefile_read(path);
+    if (is_savefile(&file, 2, "two snap lengths in pcap")) {
+        is_int(file.interface[0].snap_length, 700, "the header has the larger one");
+        ok(file.packet[0].caplen == 700 && file.packet[1].caplen == 64, "each has its own");
+    }
+    is_read_by_others(path, &file, "two snap lengths in pcap");
+    savefile_free(&file);
+
+    /* Interfaces that do not make the header when they are added. */
+    writer = writer_open(path, &how);
+    netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_UNKNOWN, 64, NULL);
+    netring_writer_add_interface(writer, NULL, NETRING_LINKTYPE_UNKNOWN, 700, NULL);
+    for (uint32_t id = 0; id < 2; id++)
+        is_int(netring_writer_write(writer, id, &packet, sizeof packet, 1), 1, "a packet each");
+    writer_close(writer);
+    file = savefile_read(path);
+    is_int(file.interface[0].snap_length, 700, "the largest of those there are");
+    is_read_by_others(path, &file, "several interfaces each");
+    savefile_free(&file);
+}
+
 /* A file without packets is one that every reader takes. */
 static void test_empty(void)
 {
@@ -754,20 +813,6 @@ static struct series series_of(const char *stem, const char *extension)
     if (output)
         pclose(output);
     return series;
-}
-
-/* A packet whose bytes tell its number. */
-static struct netring_packet numbered(uint8_t *data, uint32_t number, uint32_t length)
-{
-    struct netring_packet packet;
-
-    memset(&packet, 0, sizeof packet);
-    frame_make(data, length, number);
-    packet.data = data;
-    packet.caplen = packet.len = length;
-    packet.link_type = NETRING_LINKTYPE_ETHERNET;
-    packet.time_ns = 1000 * SECOND + number * (SECOND / 10);
-    return packet;
 }
 
 /* Checks: the series has packets first..first+count-1, each once and in order. */
@@ -914,6 +959,111 @@ static void test_rotation_by_time(void)
        "named as dumpcap does: %s", name);
 }
 
+/* The clock is set back by more than a file: the file ends nevertheless, but not for two clocks
+ * that differ. */
+static void test_rotation_set_back(void)
+{
+    struct netring_writer_config config = writer_config(NETRING_SAVEFILE_PCAP);
+    struct netring_writer *writer;
+    struct netring_packet packet;
+    static uint8_t data[64];
+    struct series series;
+
+    config.rotate_ns = SECOND / 50;
+    writer = writer_open(in_directory("back"), &config);
+    add_ethernet(writer, 0);
+    packet = numbered(data, 0, 64);
+    is_int(netring_writer_write(writer, 0, &packet, sizeof packet, 1), 1, "a packet");
+    sleep_ms(40);
+    packet = numbered(data, 1, 64);
+    packet.time_ns = 7;
+    is_int(netring_writer_write(writer, 0, &packet, sizeof packet, 1), 1, "one long before it");
+    writer_close(writer);
+    series = series_of("back", "");
+    is_int(series.count, 2, "in the next file");
+    is_series(&series, 0, 2, 0, "a clock set back");
+
+    config.rotate_ns = 3600 * SECOND;
+    writer = writer_open(in_directory("clocks"), &config);
+    add_ethernet(writer, 0);
+    for (uint32_t i = 0; i < 10; i++) {
+        packet = numbered(data, i, 64);
+        if (i > 0 && i % 2 == 0)
+            packet.time_ns = 7;
+        is_int(netring_writer_write(writer, 0, &packet, sizeof packet, 1), 1, "two clocks");
+    }
+    writer_close(writer);
+    series = series_of("clocks", "");
+    is_int(series.count, 1, "one file");
+    is_series(&series, 0, 10, 0, "two clocks");
+}
+
+/* Two series of one name, begun in one second: neither takes the other's files. */
+static void test_rotation_of_two(void)
+{
+    enum { FILES = 6 };
+    struct netring_writer_config config = writer_config(NETRING_SAVEFILE_PCAP);
+    struct netring_writer *writer[2];
+    char path[2 * FILES][256];
+    static uint8_t data[400];
+    size_t same = 0, wrong = 0;
+
+    config.rotate_bytes = 500;
+    for (int w = 0; w < 2; w++) {
+        writer[w] = writer_open(in_directory("both.pcap"), &config);
+        add_ethernet(writer[w], 0);
+    }
+    for (uint32_t i = 0; i < 2 * FILES; i++) {
+        struct netring_packet packet = numbered(data, i, 400);
+
+        wrong += netring_writer_write(writer[i % 2], 0, &packet, sizeof packet, 1) != 1;
+        netring_writer_path(writer[i % 2], path[i], sizeof path[i]);
+    }
+    for (int w = 0; w < 2; w++) {
+        wrong += writer_info(writer[w]).files != FILES;
+        writer_close(writer[w]);
+    }
+    is_int(wrong, 0, "two series of one name");
+    for (uint32_t i = 0; i < 2 * FILES; i++) {
+        struct savefile file = savefile_read(path[i]);
+
+        wrong += file.packets != 1 || frame_number(file.packet[0].data) != i;
+        savefile_free(&file);
+        for (uint32_t k = 0; k < i; k++)
+            same += strcmp(path[i], path[k]) == 0;
+    }
+    is_int(same, 0, "no two files of one name");
+    is_int(wrong, 0, "each has its packet");
+}
+
+/* max_files removes what the writer made, and nothing that has come to lie in its place. */
+static void test_rotation_of_others(void)
+{
+    struct netring_writer_config config = writer_config(NETRING_SAVEFILE_PCAP);
+    struct netring_writer *writer;
+    static uint8_t data[400];
+    char first[256], moved[272];
+    FILE *other;
+
+    config.rotate_bytes = 500;
+    config.max_files = 2;
+    writer = writer_open(in_directory("others"), &config);
+    add_ethernet(writer, 0);
+    netring_writer_path(writer, first, sizeof first);
+    snprintf(moved, sizeof moved, "%s.kept", first);
+    if (rename(first, moved) != 0 || !(other = fopen(first, "we")))
+        tap_bail("%s: %s", first, strerror(errno));
+    fclose(other);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct netring_packet packet = numbered(data, i, 400);
+
+        is_int(netring_writer_write(writer, 0, &packet, sizeof packet, 1), 1, "file %u", i);
+    }
+    is_int(writer_info(writer).files_removed, 1, "one of ours is removed");
+    ok(access(first, F_OK) == 0 && access(moved, F_OK) == 0, "somebody else's file is not");
+    writer_close(writer);
+}
+
 /* The next file cannot be begun: the present one goes on, and nothing is lost. */
 static void test_rotation_fails(void *user)
 {
@@ -987,7 +1137,7 @@ static void test_full(uint32_t format)
     struct netring_error error;
     struct savefile file;
     struct records records = {0, 0, NULL};
-    char path[256], ballast[256];
+    char path[256], ballast[256], theirs[256], shown[256];
     int rc, error_number;
 
     mkdir(disk, 0755);
@@ -1074,8 +1224,16 @@ static void test_full(uint32_t format)
 
     /* Not even the beginning does. */
     unlink(path);
+    snprintf(theirs, sizeof theirs, "%s/theirs", disk);
+    close(open(theirs, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     fill(ballast, 0);
     if (format == NETRING_SAVEFILE_PCAPNG) {
+        is_int(symlink(theirs, path), 0, "a link to a file");
+        is_int(netring_writer_open(path, &how, &writer, &error), NETRING_EIO,
+               "no space behind a link");
+        ok(readlink(path, shown, sizeof shown) > 0 && access(theirs, F_OK) == 0,
+           "what others made stays");
+        unlink(path);
         want.words[2] = NULL;
         writer = NULL;
         errno = 0;
@@ -1087,6 +1245,77 @@ static void test_full(uint32_t format)
     records_free(&records);
     capture_close(capture);
     umount2(disk, MNT_DETACH);
+}
+
+/* The first blocks of a savefile with so many packets. */
+static struct netring_reader *blocks_of(uint32_t packets, struct netring_block **blocks, int count)
+{
+    struct netring_reader_config config = NETRING_READER_CONFIG_INIT;
+    const char *path = in_directory("blocks");
+    struct netring_writer *writer = writer_open(path, NULL);
+    struct netring_reader *reader;
+    static uint8_t data[1000];
+
+    add_ethernet(writer, 0);
+    for (uint32_t i = 0; i < packets; i++) {
+        struct netring_packet packet = numbered(data, i, 1000);
+
+        if (netring_writer_write(writer, 0, &packet, sizeof packet, 1) != 1)
+            tap_bail("%s", last_error(writer).message);
+    }
+    writer_close(writer);
+    config.block_size = 8192;
+    if (netring_reader_open(path, &config, &reader, NULL) != 0)
+        tap_bail("%s could not be read", path);
+    for (int i = 0; i < count; i++)
+        if (netring_reader_next_block(reader, 0, &blocks[i]) != 1)
+            tap_bail("%s has too few blocks", path);
+    return reader;
+}
+
+/* Several blocks that did not fit: each goes on where it was, as several threads have it. */
+static void write_unfinished(void *user)
+{
+    struct rlimit unlimited, limit;
+    struct netring_block *blocks[2];
+    struct netring_reader *reader = blocks_of(20, blocks, 2);
+    const char *path = in_directory("unfinished");
+    struct netring_writer *writer = writer_open(path, NULL);
+    struct netring_block_info info[2];
+    struct savefile file;
+    size_t wrong = 0;
+    int rc[4], first;
+
+    (void)user;
+    signal(SIGXFSZ, SIG_DFL);
+    add_ethernet(writer, 0);
+    for (int i = 0; i < 2; i++)
+        netring_block_info(blocks[i], &info[i], sizeof info[i]);
+    getrlimit(RLIMIT_FSIZE, &unlimited);
+    limit = unlimited;
+    limit.rlim_cur = 4000;
+    /* Standard output may be a file, too. */
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
+        tap_bail("setrlimit: %s", strerror(errno));
+    rc[0] = netring_writer_write_block(writer, 0, blocks[0]);
+    first = (int)writer_info(writer).last_written;
+    rc[1] = netring_writer_write_block(writer, 0, blocks[1]);
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    rc[2] = netring_writer_write_block(writer, 0, blocks[0]);
+    rc[3] = netring_writer_write_block(writer, 0, blocks[1]);
+    ok(rc[0] == NETRING_EIO && rc[1] == NETRING_EIO && first > 0, "two blocks do not fit");
+    is_int(rc[2], (int)info[0].count - first, "the rest of the first");
+    is_int(rc[3], (int)info[1].count, "all of the second");
+    writer_close(writer);
+    file = savefile_read(path);
+    if (is_savefile(&file, info[0].count + info[1].count, "both"))
+        for (size_t i = 0; i < file.packets; i++)
+            wrong += frame_number(file.packet[i].data) != i;
+    is_int(wrong, 0, "each packet once and in order");
+    savefile_free(&file);
+    for (int i = 0; i < 2; i++)
+        netring_block_release(blocks[i]);
+    netring_reader_close(reader);
 }
 
 static void write_past_limit(void *user)
@@ -1236,6 +1465,56 @@ static void test_descriptor(void)
     close(fd);
     file = savefile_read(path);
     is_savefile(&file, 1, "descriptor");
+    savefile_free(&file);
+}
+
+struct stuck {
+    struct netring_writer *writer;
+    struct netring_packet packet;
+    int rc;
+};
+
+static void *write_one(void *user)
+{
+    struct stuck *stuck = user;
+
+    stuck->rc = netring_writer_write(stuck->writer, 0, &stuck->packet, sizeof stuck->packet, 1);
+    return NULL;
+}
+
+/* A pipe that is full: whoever only asks does not wait for it. */
+static void test_asking_meanwhile(void)
+{
+    static uint8_t data[200000];
+    struct stuck stuck = {NULL, numbered(data, 0, sizeof data), 0};
+    struct pollfd full;
+    struct savefile file;
+    struct drain drain = {-1, NULL, 0};
+    pthread_t thread, drainer;
+    char path[8] = "x";
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        tap_bail("pipe: %s", strerror(errno));
+    netring_writer_open_fd(fds[1], NULL, &stuck.writer, NULL);
+    add_ethernet(stuck.writer, 0);
+    pthread_create(&thread, NULL, write_one, &stuck);
+    full = (struct pollfd){.fd = fds[1], .events = POLLOUT};
+    while (poll(&full, 1, 0) != 0)
+        sleep_ms(1);
+    is_int(writer_info(stuck.writer).packets, 0, "what a call has not written is not counted");
+    is_int(netring_writer_path(stuck.writer, path, sizeof path), 0, "nor does the path wait");
+    close(fds[1]);
+    drain.fd = fds[0];
+    pthread_create(&drainer, NULL, drains, &drain);
+    pthread_join(thread, NULL);
+    is_int(stuck.rc, 1, "then it is written");
+    is_int(writer_info(stuck.writer).packets, 1, "and counted");
+    writer_close(stuck.writer);
+    pthread_join(drainer, NULL);
+    close(fds[0]);
+    file = savefile_parse(drain.bytes, drain.size);
+    is_savefile(&file, 1, "through a full pipe");
     savefile_free(&file);
 }
 
@@ -1584,6 +1863,7 @@ int main(void)
     test_copy();
     test_several_made_up();
     test_pcap_of_two();
+    test_pcap_snap_lengths();
     test_empty();
     test_statistics();
     for (uint32_t format = 1; format <= 2; format++) {
@@ -1592,9 +1872,13 @@ int main(void)
     }
     test_rotation_of_giants();
     test_rotation_by_time();
+    test_rotation_set_back();
+    test_rotation_of_two();
+    test_rotation_of_others();
     child_run("a refused file", test_rotation_fails, NULL);
     test_pipe(true);
     test_pipe(false);
+    test_asking_meanwhile();
     child_run("a pipe that nobody reads", write_to_nobody, NULL);
     test_descriptor();
     test_threads();
@@ -1602,6 +1886,7 @@ int main(void)
     test_descriptor_errors();
     test_misuse();
     child_run("a limit on file sizes", write_past_limit, NULL);
+    child_run("two blocks that do not fit", write_unfinished, NULL);
     test_full(NETRING_SAVEFILE_PCAP);
     test_full(NETRING_SAVEFILE_PCAPNG);
     remove_directory();

@@ -25,7 +25,7 @@ use buffer::Buffer;
 use derive::Derived;
 pub use memory::Hold;
 use memory::{Place, Pool, pages};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use parse::{Found, Header, Interface, Parser, Step};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -46,6 +46,9 @@ const MAX_BLOCK_SIZE: u32 = 1 << 30;
 const MAX_PACKET_LIMIT: u32 = (1 << 30) - (1 << 16);
 /// Looks at the file between two looks at whether the reader is to stop.
 const LOOKS: u32 = 256;
+/// Looks at the file between two chances for other threads, where a filter takes
+/// nothing.
+const LOOKS_ALONE: u32 = 16384;
 
 /// What a reader is asked for.
 #[derive(Debug, Clone)]
@@ -178,6 +181,18 @@ enum Next {
     Over,
     /// A wakeup, a stop, a close.
     Interrupted,
+    /// Nothing yet, and others are to have their turn.
+    Breath,
+}
+
+/// What a try gives.
+#[derive(Debug)]
+enum Got {
+    Block(Arc<Block>),
+    /// To be waited for.
+    Nothing,
+    /// Try again, with the lock let go meanwhile.
+    Again,
 }
 
 /// See the module.
@@ -282,9 +297,14 @@ impl Reader {
         let deadline = Deadline::after(timeout_ms);
         let mut sure = false;
         loop {
-            let block = self.try_next(&mut self.state.lock(), sure)?;
-            if block.is_some() {
-                return Ok(block);
+            let mut state = self.state.lock();
+            match self.try_next(&mut state, sure)? {
+                Got::Block(block) => return Ok(Some(block)),
+                Got::Again => {
+                    MutexGuard::unlock_fair(state);
+                    continue;
+                }
+                Got::Nothing => drop(state),
             }
             let left = deadline.left_ms(-1);
             if left == 0 && sure {
@@ -297,7 +317,7 @@ impl Reader {
         }
     }
 
-    fn try_next(&self, state: &mut State, sure: bool) -> Result<Option<Arc<Block>>> {
+    fn try_next(&self, state: &mut State, sure: bool) -> Result<Got> {
         let mut sure = sure;
         loop {
             if self.waiter.is_closing() {
@@ -317,22 +337,23 @@ impl Reader {
                 self.set_more(state, true);
             }
             let (block, next) = filled?;
-            if block.is_some() {
+            if let Some(block) = block {
                 self.rearm(state);
-                return Ok(block);
+                return Ok(Got::Block(block));
             }
             match (next, &state.over) {
                 (Next::Interrupted, _) => sure = true,
+                (Next::Breath, _) => return Ok(Got::Again),
                 (Next::Over, Some(error)) => {
                     let error = error.clone();
                     self.rearm(state);
                     return Err(error);
                 }
                 // Whoever starves has cleared it before it asked to be told.
-                (Next::Packet, _) => return Ok(None),
+                (Next::Packet, _) => return Ok(Got::Nothing),
                 _ => {
                     self.set_more(state, false);
-                    return Ok(None);
+                    return Ok(Got::Nothing);
                 }
             }
         }
@@ -368,6 +389,9 @@ impl Reader {
             looks += 1;
             if looks % LOOKS == 0 && self.waiter.interrupts() {
                 return Next::Interrupted;
+            }
+            if looks == LOOKS_ALONE {
+                return Next::Breath;
             }
             match state.parser.step() {
                 Ok(Step::Packet(found)) => {
