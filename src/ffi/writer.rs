@@ -244,9 +244,8 @@ pub unsafe extern "C" fn netring_writer_open(
 /// pipe that nobody reads is NETRING_EIO with EPIPE, and no SIGPIPE. A
 /// non-blocking descriptor is waited for.
 ///
-/// Errors: NETRING_EINVAL, `fd` is negative or not open for writing, a
-/// configuration value is wrong, or asks for rotation or NETRING_WRITER_NEW,
-/// which need a path. NETRING_EIO, the descriptor could not be duplicated or
+/// Errors: NETRING_EINVAL, `fd` is not open, or not for writing, a configuration
+/// value is wrong, or asks for rotation or NETRING_WRITER_NEW, which need a path. NETRING_EIO, the descriptor could not be duplicated or
 /// written to. NETRING_ENOTSUP, Linux before 4.14. On an error `*out` is not
 /// written.
 /// Ownership: the caller closes `*out` with netring_writer_close. MT-Safe. `err`
@@ -630,13 +629,14 @@ pub unsafe extern "C" fn netring_writer_last_error(
 }
 
 /// Ends the file, with the statistics that were given, and closes it. The handle
-/// is gone in any case, also where the end could not be written; the packets are
-/// in the file then, up to where the earlier calls said. Waits for calls on other
-/// threads. NULL is fine.
+/// is gone also where the end could not be written; the packets are in the file
+/// then, up to where the earlier calls said. Waits for calls on other threads.
+/// NULL is fine.
 ///
 /// Errors: NETRING_EBADF, not a writer, or closed before. NETRING_EIO, the end
 /// could not be written, or the kernel says only now that something before could
-/// not. MT-Safe. `err` may be NULL.
+/// not. NETRING_EBUSY, called from a log callback: the writer stays open.
+/// MT-Safe. `err` may be NULL.
 ///
 /// # Safety
 /// `err` must be writable.

@@ -360,7 +360,7 @@ fn not_begun(path: Option<&CStr>, failure: Failure) -> Error {
     let errno = failure.errno;
     let text = match failure.step {
         "open" => format!("{} could not be opened: {errno}", shown(path)),
-        "fd" => format!("the descriptor is not open: {errno}"),
+        "fd" => format!("the descriptor could not be duplicated: {errno}"),
         step => format!("{}: {step} failed at its beginning: {errno}", shown(path)),
     };
     Error::new(Kind::Io, failure.step, with_remedy(text, errno.0)).with_os(errno.0)
@@ -407,7 +407,13 @@ impl Writer {
             ));
         }
         crate::fork::claim()?;
-        let output = Output::duplicate(fd).map_err(|failure| not_begun(None, failure))?;
+        let output = Output::duplicate(fd).map_err(|failure| {
+            // As the reader says it: a wrong argument, not a failed step.
+            if failure.errno.0 == libc::EBADF {
+                return Error::config("fd", format!("fd {fd} is not open"));
+            }
+            not_begun(None, failure)
+        })?;
         if !output.is_writable().unwrap_or(true) {
             return Err(Error::config("fd", format!("fd {fd} is not open for writing")));
         }

@@ -1687,6 +1687,7 @@ static void test_descriptor_errors(void)
     struct netring_error error;
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     struct failure want = {NETRING_EINVAL, 0, "fd", {"not open for writing"}};
+    struct rlimit limit, few;
     int rc, error_number;
 
     errno = 0;
@@ -1694,11 +1695,23 @@ static void test_descriptor_errors(void)
     error_number = errno;
     is_failure(rc, error_number, &error, &want, "a descriptor to read");
     close(fd);
-    want = (struct failure){NETRING_EIO, EBADF, "fd", {"not open"}};
+    want = (struct failure){NETRING_EINVAL, 0, "fd", {"not open"}};
     errno = 0;
     rc = netring_writer_open_fd(fd, NULL, &writer, &error);
     error_number = errno;
     is_failure(rc, error_number, &error, &want, "a closed descriptor");
+    fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    few = limit;
+    few.rlim_cur = (rlim_t)fd + 1; /* the lowest that was free: all below are in use */
+    setrlimit(RLIMIT_NOFILE, &few);
+    want = (struct failure){NETRING_EIO, EMFILE, "fd", {"could not be duplicated", "ulimit -n"}};
+    errno = 0;
+    rc = netring_writer_open_fd(fd, NULL, &writer, &error);
+    error_number = errno;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    is_failure(rc, error_number, &error, &want, "no descriptor left");
+    close(fd);
     want = (struct failure){NETRING_EINVAL, 0, "fd", {"-1"}};
     errno = 0;
     rc = netring_writer_open_fd(-1, NULL, &writer, &error);
