@@ -478,7 +478,8 @@ int netring_filter_free(struct netring_filter *filter);
  * socket, the ring and the descriptors, and each has counters of its own as they
  * were at the fork: from then on exactly one of the two goes on with the capture.
  * The other one calls nothing but netring_capture_close on it, or exits; the
- * socket ends when both have closed it.
+ * socket ends when both have closed it. Readers and writers have no such flag:
+ * open them after the fork.
  */
 #define NETRING_CAPTURE_KEEP_ON_FORK 0x80
 /**
@@ -1052,7 +1053,8 @@ int netring_capture_next_event(struct netring_capture *capture,
 /**
  * Goes on with another interface of the same network namespace, usually the
  * next one of the same name after a removal: the ring, the filter, promiscuous
- * mode, counters and block sequence numbers go on. `interface` names it;
+ * mode, counters and block sequence numbers go on. Needs no privilege, also
+ * where netring_capture_open did. `interface` names it;
  * NULL: by `ifindex` where that is not 0, else the interface of the name that
  * the capture was opened or last rebound with. Waits for it to appear for up to
  * `timeout_ms` milliseconds (0: it has to be there; negative: for ever).
@@ -1062,8 +1064,10 @@ int netring_capture_next_event(struct netring_capture *capture,
  * received before keep their place in the order; netring_block_info tells which
  * interface a block came through, and a block filled during the change has
  * `ifindex` 0 there: each of its packets tells. The link type may change.
- * Events of the interface before that nobody has read are forgotten. Other
- * threads may be in any call meanwhile.
+ * Events of the interface before that nobody has read are forgotten, and the
+ * state of this one is no event: it may be down, as new ones mostly are, and the
+ * first event is then NETRING_EVENT_UP. What it received before this call is not
+ * captured, and no counter has it. Other threads may be in any call meanwhile.
  *
  * Errors, after which the capture is as it was before: NETRING_ENODEV, there is
  * no such interface. NETRING_ESHUTDOWN, the capture is stopped, or was while
@@ -1473,8 +1477,9 @@ struct netring_reader_config {
      * Which packets; NULL (default): all. It is run in user space over what the
      * file holds, and cuts packets to what it returns, as for a capture; the
      * packets it rejects are counted as `filtered_late`. VLAN tags are in the
-     * bytes, so both programs for a live interface and for a file work. The
-     * reader keeps its own copy.
+     * bytes, so both programs for a live interface and for a file work. A
+     * program is for one link type: `tcpdump -r FILE -ddd EXPRESSION` writes it
+     * for that of a file, -y EN10MB for Ethernet. The reader keeps its own copy.
      */
     struct netring_filter *filter;
 };
@@ -1813,7 +1818,8 @@ struct netring_writer_config {
     uint32_t format;
     /**
      * With rotation: how many files to keep, 2 and more; older ones of this
-     * writer are removed. 0 (default): all.
+     * writer are removed, those of an earlier run of the program are not. 0
+     * (default): all.
      */
     uint32_t max_files;
     /** NETRING_WRITER_* bits. Default 0. */
@@ -1961,8 +1967,10 @@ int netring_writer_add_interface(struct netring_writer *writer,
  * no LINKTYPE_ number is written as 147 (LINKTYPE_USER0).
  *
  * The writer does not keep the capture: give it the counters with
- * netring_writer_statistics. After netring_capture_rebind add it again: its
- * packets are those of another interface.
+ * netring_writer_statistics. After netring_capture_rebind to an interface of the
+ * same name and link type (netring_capture_info tells) go on under the same
+ * number; add any other. Do not add one for each rebind: every file of a series
+ * describes all that were added, and 65535 is the most.
  *
  * Errors: NETRING_EBADF, not a writer, or not a capture. NETRING_EINVAL, a pcap
  * file has another link type, or a smaller snap length, already. NETRING_EIO, the file could not be written
@@ -2025,6 +2033,11 @@ int netring_writer_write(struct netring_writer *writer,
  * Gives the counters of an interface, as netring_capture_stats wrote them: the
  * last ones given are written at the end of each pcapng file, as its interface
  * statistics. Returns 1, or 0 where the format has no place for them (pcap).
+ * With rotation give them once a second or so, since a file can end in any write.
+ * They count from the open of the capture, not of the file: of an interface that
+ * was added after netring_capture_rebind, give the difference to those at the
+ * rebind (netring_stats_since). Those of a capture on "any" are written under an
+ * interface of that name, which the end of the file describes.
  *
  * isb_ifrecv and isb_filteraccept are `seen`; isb_osdrop is `dropped`; isb_ifdrop
  * is all that was lost, `dropped` and what the interface lost (interface_missed,

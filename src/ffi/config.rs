@@ -47,7 +47,8 @@ pub const NETRING_CAPTURE_EXACT: u64 = 0x40;
 /// socket, the ring and the descriptors, and each has counters of its own as they
 /// were at the fork: from then on exactly one of the two goes on with the capture.
 /// The other one calls nothing but netring_capture_close on it, or exits; the
-/// socket ends when both have closed it.
+/// socket ends when both have closed it. Readers and writers have no such flag:
+/// open them after the fork.
 pub const NETRING_CAPTURE_KEEP_ON_FORK: u64 = 0x80;
 /// A link that is down is an error: while it is, waits return NETRING_ENETDOWN
 /// once everything received was handed out. By default they go on. Not with

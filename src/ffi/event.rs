@@ -133,7 +133,8 @@ pub unsafe extern "C" fn netring_capture_next_event(
 
 /// Goes on with another interface of the same network namespace, usually the
 /// next one of the same name after a removal: the ring, the filter, promiscuous
-/// mode, counters and block sequence numbers go on. `interface` names it;
+/// mode, counters and block sequence numbers go on. Needs no privilege, also
+/// where netring_capture_open did. `interface` names it;
 /// NULL: by `ifindex` where that is not 0, else the interface of the name that
 /// the capture was opened or last rebound with. Waits for it to appear for up to
 /// `timeout_ms` milliseconds (0: it has to be there; negative: for ever).
@@ -143,8 +144,10 @@ pub unsafe extern "C" fn netring_capture_next_event(
 /// received before keep their place in the order; netring_block_info tells which
 /// interface a block came through, and a block filled during the change has
 /// `ifindex` 0 there: each of its packets tells. The link type may change.
-/// Events of the interface before that nobody has read are forgotten. Other
-/// threads may be in any call meanwhile.
+/// Events of the interface before that nobody has read are forgotten, and the
+/// state of this one is no event: it may be down, as new ones mostly are, and the
+/// first event is then NETRING_EVENT_UP. What it received before this call is not
+/// captured, and no counter has it. Other threads may be in any call meanwhile.
 ///
 /// Errors, after which the capture is as it was before: NETRING_ENODEV, there is
 /// no such interface. NETRING_ESHUTDOWN, the capture is stopped, or was while

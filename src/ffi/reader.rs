@@ -62,8 +62,9 @@ pub struct netring_reader_config {
     /// Which packets; NULL (default): all. It is run in user space over what the
     /// file holds, and cuts packets to what it returns, as for a capture; the
     /// packets it rejects are counted as `filtered_late`. VLAN tags are in the
-    /// bytes, so both programs for a live interface and for a file work. The
-    /// reader keeps its own copy.
+    /// bytes, so both programs for a live interface and for a file work. A
+    /// program is for one link type: `tcpdump -r FILE -ddd EXPRESSION` writes it
+    /// for that of a file, -y EN10MB for Ethernet. The reader keeps its own copy.
     pub filter: *mut netring_filter,
 }
 

@@ -49,7 +49,8 @@ pub struct netring_writer_config {
     /// NETRING_SAVEFILE_PCAPNG (default) or NETRING_SAVEFILE_PCAP.
     pub format: u32,
     /// With rotation: how many files to keep, 2 and more; older ones of this
-    /// writer are removed. 0 (default): all.
+    /// writer are removed, those of an earlier run of the program are not. 0
+    /// (default): all.
     pub max_files: u32,
     /// NETRING_WRITER_* bits. Default 0.
     pub flags: u64,
@@ -341,8 +342,10 @@ pub unsafe extern "C" fn netring_writer_add_interface(
 /// no LINKTYPE_ number is written as 147 (LINKTYPE_USER0).
 ///
 /// The writer does not keep the capture: give it the counters with
-/// netring_writer_statistics. After netring_capture_rebind add it again: its
-/// packets are those of another interface.
+/// netring_writer_statistics. After netring_capture_rebind to an interface of the
+/// same name and link type (netring_capture_info tells) go on under the same
+/// number; add any other. Do not add one for each rebind: every file of a series
+/// describes all that were added, and 65535 is the most.
 ///
 /// Errors: NETRING_EBADF, not a writer, or not a capture. NETRING_EINVAL, a pcap
 /// file has another link type, or a smaller snap length, already. NETRING_EIO, the file could not be written
@@ -487,6 +490,11 @@ pub unsafe extern "C" fn netring_writer_write(
 /// Gives the counters of an interface, as netring_capture_stats wrote them: the
 /// last ones given are written at the end of each pcapng file, as its interface
 /// statistics. Returns 1, or 0 where the format has no place for them (pcap).
+/// With rotation give them once a second or so, since a file can end in any write.
+/// They count from the open of the capture, not of the file: of an interface that
+/// was added after netring_capture_rebind, give the difference to those at the
+/// rebind (netring_stats_since). Those of a capture on "any" are written under an
+/// interface of that name, which the end of the file describes.
 ///
 /// isb_ifrecv and isb_filteraccept are `seen`; isb_osdrop is `dropped`; isb_ifdrop
 /// is all that was lost, `dropped` and what the interface lost (interface_missed,

@@ -39,17 +39,21 @@ wrap() {
     cat <<'X'
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <netring.h>
 #include <netring_inline.h>
 void use(const void *data, uint32_t length);
 void handle(struct netring_block *block);
+void to_syslog(void *user, uint32_t level, const char *message);
 int fragment(struct netring_capture *capture, struct netring_block *block, struct netring_error err);
 int fragment(struct netring_capture *capture, struct netring_block *block, struct netring_error err)
 {
