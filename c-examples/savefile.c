@@ -3,6 +3,8 @@
  *     savefile FILE            a file
  *     tcpdump -w - | savefile  a pipe, as it comes
  *     savefile -q FILE         only the summary
+ *
+ * Exit codes: 0 done, 1 failed, 2 wrong usage.
  */
 #include <inttypes.h>
 #include <netring.h>
@@ -10,6 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+static const char help[] =
+    "usage: savefile [-q] [FILE]\n"
+    "Shows the packets of a savefile, pcap or pcapng, one line each, and what its interfaces\n"
+    "carried. Without FILE, or with -, from standard input: tcpdump -w - | savefile\n"
+    "\n"
+    "  -q  only the summary\n"
+    "  -h  this text\n"
+    "\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage.\n";
 
 /* Bytes and packets of each interface. */
 static struct count {
@@ -85,12 +97,17 @@ int main(int argc, char **argv)
     struct netring_error error;
     int rc;
 
+    if (argc > 2 + quiet || (path[0] == '-' && path[1] != '\0')) {
+        int asked = strcmp(path, "-h") == 0 || strcmp(path, "--help") == 0;
+        fputs(help, asked ? stdout : stderr);
+        return asked ? 0 : 2;
+    }
     if (strcmp(path, "-") == 0)
         rc = netring_reader_open_fd(0, NULL, &reader, &error);
     else
         rc = netring_reader_open(path, NULL, &reader, &error);
     if (rc < 0) {
-        fprintf(stderr, "%s: %s\n", argv[0], error.message);
+        fprintf(stderr, "savefile: %s\n", error.message);
         return 1;
     }
     while ((rc = netring_reader_next_block(reader, -1, &block)) > 0) {
@@ -108,7 +125,7 @@ int main(int argc, char **argv)
     summary(reader);
     if (rc != NETRING_ESHUTDOWN) { /* not the end of the file */
         netring_reader_last_error(reader, &error);
-        fprintf(stderr, "%s: %s\n", argv[0], error.message);
+        fprintf(stderr, "savefile: %s\n", error.message);
     }
     netring_reader_close(reader);
     free(counts);

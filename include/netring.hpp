@@ -485,7 +485,7 @@ class capture
         return check(netring_capture_next_event(handle_, timeout_ms, &out, sizeof out)) > 0;
     }
     // Goes on with the next interface of the same name, or with one by name or by index, waiting for
-    // it for so long.
+    // it for so long. Throws NETRING_ENODEV where it did not come, NETRING_ESHUTDOWN after stop().
     void rebind(int timeout_ms = -1)
     {
         rebind(nullptr, 0, timeout_ms);
