@@ -182,8 +182,8 @@ pub struct Environment {
 impl Environment {
     /// Notes where the counters stand now.
     pub fn new(ifindex: u32) -> Self {
-        let netlink = if ifindex == 0 { None } else { Netlink::open().ok() };
-        let interface_then = netlink.as_ref().and_then(|link| link.link_counters(ifindex).ok());
+        let mut netlink = if ifindex == 0 { None } else { Netlink::open().ok() };
+        let interface_then = netlink.as_mut().and_then(|link| link.link_counters(ifindex).ok());
         Self {
             netlink,
             ifindex,
@@ -204,8 +204,8 @@ impl Environment {
         self.interface_now = self.interface_then;
     }
 
-    fn read(&self) -> Option<LinkCounters> {
-        self.netlink.as_ref().and_then(|link| link.link_counters(self.ifindex).ok())
+    fn read(&mut self) -> Option<LinkCounters> {
+        self.netlink.as_mut().and_then(|link| link.link_counters(self.ifindex).ok())
     }
 
     fn interface(&mut self) -> Option<LinkCounters> {

@@ -6,7 +6,7 @@
 //! carrier, MTU, statistics and more, in any number.
 
 use super::filter::SockFilter;
-use super::netlink::{u16_at, u32_at};
+use super::message::{u16_at, u32_at};
 use super::socket::attach_filter;
 use super::{Errno, Result, check};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -87,14 +87,18 @@ impl LinkWatch {
     /// Forgets what was told; whoever asks looks at the socket it cares for.
     pub fn clear(&self) {
         let mut byte = 0_u8;
+        let fd = self.0.as_raw_fd();
+        // That some were lost (ENOBUFS) comes first, and the others are behind it.
         // SAFETY: one writable byte; the rest of each message is discarded.
-        while unsafe { libc::recv(self.0.as_raw_fd(), (&raw mut byte).cast(), 1, 0) } >= 0 {}
+        while unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, 0) } >= 0
+            || Errno::last() == Errno(libc::ENOBUFS)
+        {}
     }
 
     /// The next notice; `None`: nothing is waiting.
     ///
     /// # Errors
-    /// ENOBUFS: some were lost, because nobody took them.
+    /// ENOBUFS: some were lost, because nobody took them; once.
     pub fn next(&self) -> Result<Option<Notice>> {
         // The kernel's messages are of a few KiB at most; what matters comes first.
         let mut message = vec![0_u8; 16 << 10];

@@ -1,7 +1,7 @@
 //! Netlink messages: requests, and answers of one part or of many. What comes
 //! back is read with checks; nothing in it is believed.
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, uninterrupted};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const HEADER: usize = 16;
@@ -88,14 +88,15 @@ impl Port {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = request.finish(self.sequence);
         let fd = self.socket.as_raw_fd();
+        self.forget()?;
         // SAFETY: a live buffer and its length.
-        again(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), 0) })?;
+        uninterrupted(|| unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), 0) })?;
         let mut interrupted = false;
         loop {
             let buffer = &mut self.buffer;
             // MSG_TRUNC: the length that it has, though it may not fit.
             // SAFETY: a live buffer and its length.
-            let got = again(|| unsafe {
+            let got = uninterrupted(|| unsafe {
                 libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC)
             })?;
             let datagram = buffer.get(..got).ok_or(Errno(libc::EMSGSIZE))?;
@@ -105,14 +106,22 @@ impl Port {
             }
         }
     }
-}
 
-fn again(mut call: impl FnMut() -> isize) -> Result<usize> {
-    loop {
-        match usize::try_from(call()) {
-            Ok(done) => return Ok(done),
-            Err(_) if Errno::last() == Errno(libc::EINTR) => {}
-            Err(_) => return Err(Errno::last()),
+    /// Makes room: what an earlier request left, whose answer could not be read.
+    /// Where the queue is full of that, the kernel drops an answer unsaid.
+    fn forget(&self) -> Result<()> {
+        let mut byte = 0_u8;
+        loop {
+            // SAFETY: one writable byte; the rest of each message is discarded.
+            let got = uninterrupted(|| unsafe {
+                let to = (&raw mut byte).cast();
+                libc::recv(self.socket.as_raw_fd(), to, 1, libc::MSG_DONTWAIT)
+            });
+            match got {
+                Ok(_) | Err(Errno(libc::ENOBUFS)) => {}
+                Err(Errno(libc::EAGAIN)) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
         }
     }
 }

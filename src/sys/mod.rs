@@ -43,7 +43,7 @@ impl std::fmt::Display for Errno {
 pub type Result<T> = std::result::Result<T, Errno>;
 
 /// Makes a request again that a signal has interrupted.
-pub(crate) fn uninterrupted(call: impl Fn() -> libc::ssize_t) -> Result<usize> {
+pub(crate) fn uninterrupted(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize> {
     loop {
         match usize::try_from(call()) {
             Ok(count) => return Ok(count),
