@@ -484,13 +484,14 @@ int netring_filter_free(struct netring_filter *filter);
 #define NETRING_CAPTURE_KEEP_ON_FORK 0x80
 /**
  * A link that is down is an error: while it is, waits return NETRING_ENETDOWN
- * once everything received was handed out. By default they go on. Not with
- * "any".
+ * once everything received was handed out. By default they go on. That it was
+ * down is told once where it is up again already. Not with "any".
  */
 #define NETRING_CAPTURE_DOWN_IS_ERROR 0x100
 /**
  * netring_capture_fd is also readable while netring_capture_next_event with a
- * timeout of 0 would return an event. Not with "any".
+ * timeout of 0 would return an event. Not with "any". Where netlink is refused it
+ * cannot be: netring_capture_info then lacks the flag.
  */
 #define NETRING_CAPTURE_EVENTS_ON_FD 0x200
 /** What `init` of a struct netring_capture_config holds once it is initialised. */
@@ -633,7 +634,10 @@ struct netring_capture_info {
     uint64_t memory;
     /** Bytes it could have taken at most when the ring was opened. */
     uint64_t memory_bound;
-    /** Name of the interface now, or when it was last there, NUL-terminated; "any". */
+    /**
+     * Name of the interface now; where it is gone, the one by which it was last
+     * bound. NUL-terminated; "any".
+     */
     char interface[16];
 };
 
@@ -854,7 +858,8 @@ int netring_capture_dispatch(struct netring_capture *capture,
  * a turn, with any number of blocks held. The rest of a block that
  * netring_capture_next_packet or netring_capture_dispatch has begun does not make
  * it readable: call those with a timeout of 0 until they return 0. When the link
- * goes down it may be readable once with nothing there. With
+ * goes down, or has been an error and comes up, it may be readable once with
+ * nothing there. With
  * NETRING_CAPTURE_EVENTS_ON_FD it is readable for an unread event too, until
  * netring_capture_next_event has returned it. Returns the descriptor, 0 or more.
  *
@@ -932,7 +937,8 @@ int netring_capture_info(struct netring_capture *capture,
  * NETRING_LOG_WARN line with the cause: "block 17 held 2.3 s by the program" (its
  * sequence of struct netring_block_info), "reader 40 blocks behind (of 64)". The
  * first at once, then one a second with what came since, the last one from
- * netring_capture_close. Nothing looks by itself: the line is written by the
+ * netring_capture_close (which reads no counters of a capture that is kept over
+ * forks). Nothing looks by itself: the line is written by the
  * next call that takes, waits for or counts blocks, on any thread, or by close.
  * A release notes for how long the kernel waited for its block, and writes
  * nothing. A wait looks every second while blocks are held.
@@ -1042,7 +1048,7 @@ struct netring_event {
  * was told. NETRING_ENOTSUP, a capture on "any" has no events. NETRING_EBADF,
  * not a capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL or
  * misaligned, or `size` is less than 16 or more than 4096. NETRING_EIO, waiting
- * failed. MT-Safe. (rtnetlink(7), RTM_NEWLINK and RTM_DELLINK.)
+ * failed, or what is there cannot be read. MT-Safe. (rtnetlink(7), RTM_NEWLINK and RTM_DELLINK.)
  * Caller: `out` must be writable for `size` bytes.
  */
 int netring_capture_next_event(struct netring_capture *capture,
@@ -1074,8 +1080,8 @@ int netring_capture_next_event(struct netring_capture *capture,
  * this waited. NETRING_EINVAL, "any", before or after; a wrong name; both
  * `interface` and `ifindex`. NETRING_ESOCKOPT, promiscuous or all-multicast
  * mode was refused there. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
- * a capture, or closed meanwhile. NETRING_EIO, waiting failed. `err` may be
- * NULL. MT-Safe. (af_packet.c packet_do_bind.)
+ * a capture, or closed meanwhile. NETRING_EIO, waiting or looking the interface up
+ * failed. `err` may be NULL. MT-Safe. (af_packet.c packet_do_bind.)
  * Caller: `interface`, if not NULL, must be NUL-terminated, `err` writable.
  */
 int netring_capture_rebind(struct netring_capture *capture,

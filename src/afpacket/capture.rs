@@ -262,7 +262,7 @@ impl Capture {
             if self.waiter.is_closing() || !self.belongs().is_ours() {
                 return Err(closed());
             }
-            match self.events.next(&self.socket) {
+            match self.events.next(&self.socket).map_err(wait_failed)? {
                 Next::Event(event) => return Ok(Some(event)),
                 Next::Gone => return Err(self.interface_gone()),
                 Next::Nothing => {}
@@ -270,13 +270,13 @@ impl Capture {
             if self.waiter.is_stopped() {
                 return Err(stopped());
             }
-            let watch = self.events.watch().map(|watch| watch.fd());
-            let longest = if watch.is_some() { LONGEST_WAIT_MS } else { SHORT_WAIT_MS };
+            let fds = self.events.notices().map(|notices| notices.fds().map(Some));
+            let longest = if fds.is_some() { LONGEST_WAIT_MS } else { SHORT_WAIT_MS };
             let left = deadline.left_ms(longest);
             if left == 0 {
                 return Ok(None);
             }
-            self.waiter.wait_for_notice(watch, left).map_err(wait_failed)?;
+            self.waiter.wait_for(fds.unwrap_or_default(), left).map_err(wait_failed)?;
         }
     }
 
@@ -338,6 +338,7 @@ impl Capture {
         if reported.socket_error || reported.removed {
             self.look_at_link(reader);
         }
+        self.look_whether_up(reader);
         let more = reader.consumer.has_something()
             || reader.gone
             || reader.failed.is_some()
@@ -426,6 +427,17 @@ impl Capture {
     fn read_losses(&self, reader: &mut Reader) {
         let new = self.kernel.lock().read(&self.socket);
         self.note_losses(reader, new);
+    }
+
+    /// Tells what was lost, however soon after the line before: nobody will.
+    pub(super) fn last_words(&self, reader: &mut Reader) {
+        // Reading clears the kernel's counters, which another process may go on with.
+        if self.belongs() != Belongs::everywhere() {
+            self.read_losses(reader);
+        }
+        if reader.losses.any_untold() {
+            self.tell_losses(reader);
+        }
     }
 
     fn note_losses(&self, reader: &mut Reader, new: Lost) {
@@ -532,7 +544,10 @@ impl Capture {
             reader.consumer.open_block_is_complete();
         } else if error == libc::ENETDOWN && self.flags & flags::DOWN_IS_ERROR != 0 {
             reader.down = Down::Untold;
-            self.hand_over_open_block(reader, ifindex);
+            // Up again: packets are coming, and none is to be lost for the order.
+            if self.is_down(ifindex) {
+                self.hand_over_open_block(reader, ifindex);
+            }
         } else {
             return;
         }
@@ -542,11 +557,15 @@ impl Capture {
 
     /// What was received before the link went down is to come before the error,
     /// not when the block's timer runs out. A failure costs only that order.
-    fn hand_over_open_block(&self, reader: &mut Reader, ifindex: u32) {
+    pub(super) fn hand_over_open_block(&self, reader: &mut Reader, ifindex: u32) {
         if !reader.quiesced && self.socket.bind(ETH_P_UNUSED, ifindex as i32).is_ok() {
             reader.consumer.open_block_is_complete();
-            if let Err(errno) = self.socket.bind(ETH_P_ALL, ifindex as i32) {
-                reader.failed = Some(bind_failed("capturing could not go on", errno));
+            match self.socket.bind(ETH_P_ALL, ifindex as i32) {
+                // Being removed: that is noticed of itself.
+                Ok(()) | Err(Errno(libc::ENODEV)) => {}
+                Err(errno) => {
+                    reader.failed = Some(bind_failed("capturing could not go on", errno));
+                }
             }
             // Each bind to a link that is down leaves ENETDOWN behind.
             self.socket.take_error();
@@ -555,17 +574,26 @@ impl Capture {
 
     /// Whether a reader is to be told that the link is down.
     fn still_down(&self, reader: &mut Reader) -> bool {
-        let ifindex = reader.bindings.now().ifindex;
-        let is_up = || {
-            let name = self.socket.interface_name(ifindex)?;
-            Ok(self.socket.interface_flags(&name)? & libc::IFF_UP as u32 != 0)
-        };
-        reader.down = match reader.down {
-            Down::Untold => Down::Told,
-            Down::Told if is_up() == Ok::<_, Errno>(false) => Down::Told,
-            _ => Down::No,
-        };
+        if reader.down == Down::Untold {
+            reader.down = Down::Told;
+        } else {
+            self.look_whether_up(reader);
+        }
         reader.down != Down::No
+    }
+
+    /// What was told is over once the link is up, or gone.
+    fn look_whether_up(&self, reader: &mut Reader) {
+        if reader.down == Down::Told && !self.is_down(reader.bindings.now().ifindex) {
+            reader.down = Down::No;
+        }
+    }
+
+    /// Whether the interface is there, and down.
+    pub(super) fn is_down(&self, ifindex: u32) -> bool {
+        let name = self.socket.interface_name(ifindex);
+        let flags = name.and_then(|name| self.socket.interface_flags(&name));
+        flags.is_ok_and(|flags| flags & libc::IFF_UP as u32 == 0)
     }
 
     fn link_down(&self) -> Error {
@@ -575,7 +603,7 @@ impl Capture {
             format!(
                 "the link of {} is down; packets come again once it is up (`ip link set {0} up`), \
                  and without NETRING_CAPTURE_DOWN_IS_ERROR waits go on meanwhile",
-                self.name()
+                self.info().interface
             ),
         )
         .with_os(libc::ENETDOWN)
@@ -682,13 +710,7 @@ impl Capture {
         if let Ok(mut current) = self.current.enter() {
             current.replace(None);
         }
-        // The last words on what was lost, however soon after the ones before.
-        self.with_reader(|reader| {
-            self.read_losses(reader);
-            if reader.losses.any_untold() {
-                self.tell_losses(reader);
-            }
-        });
+        self.with_reader(|reader| self.last_words(reader));
         log::info!("{}: capture closed", self.name());
         if let Err(errno) = self.ring.close() {
             // The mapping lingers and keeps the socket: at least nothing enters it, and the

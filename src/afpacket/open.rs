@@ -4,7 +4,7 @@
 
 use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
-use crate::afpacket::events::Events;
+use crate::afpacket::events::{Events, Notices};
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
@@ -118,12 +118,12 @@ impl Capture {
             0 => (None, None),
             ifindex => watch_link(ifindex, interface),
         };
-        let on_fd = config.has(flags::EVENTS_ON_FD);
-        let waiter =
-            Waiter::new(&socket, removal, changes.as_ref().filter(|_| on_fd)).map_err(no_waiter)?;
+        let notices = changes.map(Notices::new).transpose().map_err(no_waiter)?;
+        let on_fd = notices.as_ref().filter(|_| config.has(flags::EVENTS_ON_FD));
+        let waiter = Waiter::new(&socket, removal, on_fd).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
         socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
-        let events = Events::new(changes, &socket, ifindex, interface);
+        let events = Events::new(notices, &socket, ifindex, interface);
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
 
         let keep_looped = config.has(flags::KEEP_LOOPED);
@@ -133,6 +133,9 @@ impl Capture {
             program.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
         }) || u64::from(geometry.block_size) < LARGEST_PACKET + 4096;
         let mut granted = config.flags;
+        if events.notices().is_none() {
+            granted &= !flags::EVENTS_ON_FD;
+        }
         if !locked {
             granted &= !flags::LOCK_MEMORY;
         }
@@ -197,19 +200,23 @@ pub(super) fn interface_name(interface: &[u8]) -> Result<CString> {
 }
 
 fn find_interface(name: &CString) -> Result<u32> {
-    interface_index(name).map_err(|errno| match errno.0 {
+    interface_index(name).map_err(|errno| no_index(errno, name))
+}
+
+pub(super) fn no_index(errno: Errno, name: &CString) -> Error {
+    match errno.0 {
         libc::ENODEV | libc::ENXIO => not_found(name),
-        _ => Error::new(
-            Kind::Io,
-            "SIOCGIFINDEX",
-            format!(
-                "looking up interface {} failed: {errno}{}",
-                name.to_string_lossy(),
-                descriptors(errno)
-            ),
-        )
-        .with_os(errno.0),
-    })
+        _ => no_lookup("SIOCGIFINDEX", &name.to_string_lossy(), errno),
+    }
+}
+
+pub(super) fn no_lookup(step: &'static str, interface: &str, errno: Errno) -> Error {
+    Error::new(
+        Kind::Io,
+        step,
+        format!("looking up interface {interface} failed: {errno}{}", descriptors(errno)),
+    )
+    .with_os(errno.0)
 }
 
 pub(super) fn not_found(name: &CString) -> Error {

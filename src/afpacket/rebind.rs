@@ -2,7 +2,9 @@
 
 use crate::afpacket::binding::Binding;
 use crate::afpacket::capture::{Capture, Deadline, Down, Reader, stopped};
-use crate::afpacket::open::{MEMBERSHIPS, interface_name, join, leave, no_bind, not_found};
+use crate::afpacket::open::{
+    MEMBERSHIPS, interface_name, join, leave, no_bind, no_index, no_lookup,
+};
 use crate::config::flags;
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;
@@ -58,31 +60,30 @@ impl Capture {
             _ => LinkWatch::open(Watched::Everything).ok(),
         };
         loop {
-            if self.waiter.is_closing() {
+            // Not ours: forked in a signal handler during the wait.
+            if self.waiter.is_closing() || !self.belongs().is_ours() {
                 return Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
             }
             if self.waiter.is_stopped() {
                 return Err(stopped());
             }
             let ifindex = match (target, &name) {
-                (Target::Index(ifindex), _) => Some(ifindex),
-                (_, Some(name)) => self.socket.interface_index(name).ok(),
-                (_, None) => None,
+                (Target::Index(ifindex), _) => Ok(ifindex),
+                (_, Some(name)) => {
+                    self.socket.interface_index(name).map_err(|errno| no_index(errno, name))
+                }
+                (_, None) => Err(not_found_index(0)),
             };
-            let error = match ifindex.map(|ifindex| self.bind_to(ifindex)) {
-                Some(Err(error)) if error.kind == Kind::InterfaceNotFound => error,
-                Some(done) => return done,
-                None => match &name {
-                    Some(name) => not_found(name),
-                    None => not_found_index(0),
-                },
+            let error = match ifindex.and_then(|ifindex| self.bind_to(ifindex, name.as_ref())) {
+                Err(error) if error.kind == Kind::InterfaceNotFound => error,
+                done => return done,
             };
             let left = deadline.left_ms(LONGEST_WAIT_MS);
             if left == 0 {
                 return Err(error);
             }
             let notices = appearances.as_ref().map(LinkWatch::fd);
-            self.waiter.wait_for_notice(notices, left).map_err(|errno| {
+            self.waiter.wait_for([notices, None], left).map_err(|errno| {
                 Error::new(Kind::Io, "poll", format!("waiting failed: {errno}")).with_os(errno.0)
             })?;
             if let Some(appearances) = &appearances {
@@ -91,17 +92,17 @@ impl Capture {
         }
     }
 
-    fn bind_to(&self, ifindex: u32) -> Result<()> {
+    /// Binds to an interface, which was asked for by a name or by its index.
+    fn bind_to(&self, ifindex: u32, asked: Option<&CString>) -> Result<()> {
         self.with_reader(|reader| {
             if self.waiter.is_stopped() {
                 return Err(stopped());
             }
-            let name = self
-                .socket
-                .interface_name(ifindex)
-                .ok()
-                .and_then(|name| CString::new(name).ok())
-                .ok_or_else(|| not_found_index(ifindex))?;
+            let name = self.socket.interface_name(ifindex).map_err(|errno| match errno.0 {
+                libc::ENODEV | libc::ENXIO => not_found_index(ifindex),
+                _ => no_lookup("SIOCGIFNAME", &ifindex.to_string(), errno),
+            })?;
+            let name = CString::new(name).map_err(|_| not_found_index(ifindex))?;
             let memberships = MEMBERSHIPS.iter().filter(|(flag, _)| self.flags & flag != 0);
             let mut joined = Vec::new();
             let mut bind = || {
@@ -124,7 +125,7 @@ impl Capture {
                     for (_, membership) in memberships {
                         leave(&self.socket, before, *membership);
                     }
-                    self.now_bound(reader, ifindex, &name, mixed_from);
+                    self.now_bound(reader, ifindex, &name, asked.unwrap_or(&name), mixed_from);
                     Ok(())
                 }
                 Err(error) => {
@@ -138,7 +139,16 @@ impl Capture {
         })
     }
 
-    fn now_bound(&self, reader: &mut Reader, ifindex: u32, name: &CString, mixed_from: u64) {
+    fn now_bound(
+        &self,
+        reader: &mut Reader,
+        ifindex: u32,
+        name: &CString,
+        asked: &CString,
+        mixed_from: u64,
+    ) {
+        // While that has its name: what was lost of the interface before.
+        self.last_words(reader);
         let hardware = self.socket.bound().map_or(arphrd::LOOPBACK, |bound| bound.sll_hatype);
         let link_type = link_type(hardware);
         let mixed_to = reader.consumer.open_sequence();
@@ -147,11 +157,18 @@ impl Capture {
         if hardware == arphrd::LOOPBACK && self.flags & flags::KEEP_LOOPED == 0 {
             (reader.tally, reader.drop_looped) = (true, true);
         }
-        (reader.gone, reader.failed, reader.down) = (false, None, Down::No);
+        (reader.gone, reader.failed) = (false, None);
+        // A pending ENETDOWN may be of either interface.
+        self.socket.take_error();
+        let is_error = self.flags & flags::DOWN_IS_ERROR != 0 && self.is_down(ifindex);
+        reader.down = if is_error { Down::Untold } else { Down::No };
+        if is_error {
+            self.hand_over_open_block(reader, ifindex);
+        }
         let before = {
             let mut info = self.info.lock();
             (info.ifindex, info.link_type) = (ifindex, link_type);
-            std::mem::replace(&mut info.interface, name.to_string_lossy().into_owned())
+            std::mem::replace(&mut info.interface, asked.to_string_lossy().into_owned())
         };
         if let Some(removal) = self.waiter.removal() {
             // Out of memory for six instructions: the waits' looks remain.
@@ -159,7 +176,7 @@ impl Capture {
         }
         self.events.restart(&self.socket, ifindex, name.to_bytes());
         self.environment.lock().rebind(ifindex);
-        // A link that is down has left ENETDOWN; and it may be gone again.
+        // It may be down or gone again.
         self.look_at_link(reader);
         self.rearm(reader);
         let name = name.to_string_lossy();

@@ -16,8 +16,9 @@
 //! them. A capture that wants its descriptor readable for an event too gets a
 //! second epoll around both.
 
+use crate::afpacket::events::Notices;
 use crate::sys::Result;
-use crate::sys::epoll::{Epoll, EventFd, poll_two};
+use crate::sys::epoll::{Epoll, EventFd, poll_any};
 use crate::sys::link_watch::LinkWatch;
 use crate::sys::socket::Socket;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -64,7 +65,7 @@ impl Waiter {
     pub fn new(
         socket: &Socket,
         removal: Option<LinkWatch>,
-        events: Option<&LinkWatch>,
+        events: Option<&Notices>,
     ) -> Result<Self> {
         let waiter = Self {
             epoll: Epoll::new()?,
@@ -86,7 +87,9 @@ impl Waiter {
         }
         if let (Some(outer), Some(events)) = (&waiter.with_events, events) {
             outer.add(waiter.epoll.fd(), libc::EPOLLIN, PACKETS)?;
-            outer.add(events.fd(), libc::EPOLLIN, EVENTS)?;
+            for fd in events.fds() {
+                outer.add(fd, libc::EPOLLIN, EVENTS)?;
+            }
         }
         Ok(waiter)
     }
@@ -96,10 +99,10 @@ impl Waiter {
         self.with_events.as_ref().unwrap_or(&self.epoll).raw()
     }
 
-    /// Waits until `notices` is readable, a stop or a close, for at most
+    /// Waits until one of `fds` is readable, a stop or a close, for at most
     /// `timeout_ms` (-1: for ever).
-    pub fn wait_for_notice(&self, notices: Option<BorrowedFd<'_>>, timeout_ms: i32) -> Result<()> {
-        poll_two(self.stop.fd(), notices, timeout_ms)
+    pub fn wait_for(&self, fds: [Option<BorrowedFd<'_>>; 2], timeout_ms: i32) -> Result<()> {
+        poll_any([Some(self.stop.fd()), fds[0], fds[1]], timeout_ms)
     }
 
     /// Waits until something may have happened, for at most `timeout_ms` (-1:

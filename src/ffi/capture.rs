@@ -87,7 +87,8 @@ pub struct netring_capture_info {
     pub memory: u64,
     /// Bytes it could have taken at most when the ring was opened.
     pub memory_bound: u64,
-    /// Name of the interface now, or when it was last there, NUL-terminated; "any".
+    /// Name of the interface now; where it is gone, the one by which it was last
+    /// bound. NUL-terminated; "any".
     pub interface: [c_char; 16],
 }
 
@@ -592,7 +593,8 @@ fn take_batch(
 /// a turn, with any number of blocks held. The rest of a block that
 /// netring_capture_next_packet or netring_capture_dispatch has begun does not make
 /// it readable: call those with a timeout of 0 until they return 0. When the link
-/// goes down it may be readable once with nothing there. With
+/// goes down, or has been an error and comes up, it may be readable once with
+/// nothing there. With
 /// NETRING_CAPTURE_EVENTS_ON_FD it is readable for an unread event too, until
 /// netring_capture_next_event has returned it. Returns the descriptor, 0 or more.
 ///
@@ -713,7 +715,8 @@ pub unsafe extern "C" fn netring_capture_info(
 /// NETRING_LOG_WARN line with the cause: "block 17 held 2.3 s by the program" (its
 /// sequence of struct netring_block_info), "reader 40 blocks behind (of 64)". The
 /// first at once, then one a second with what came since, the last one from
-/// netring_capture_close. Nothing looks by itself: the line is written by the
+/// netring_capture_close (which reads no counters of a capture that is kept over
+/// forks). Nothing looks by itself: the line is written by the
 /// next call that takes, waits for or counts blocks, on any thread, or by close.
 /// A release notes for how long the kernel waited for its block, and writes
 /// nothing. A wait looks every second while blocks are held.

@@ -109,7 +109,7 @@ impl From<&Event> for netring_event {
 /// was told. NETRING_ENOTSUP, a capture on "any" has no events. NETRING_EBADF,
 /// not a capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL or
 /// misaligned, or `size` is less than 16 or more than 4096. NETRING_EIO, waiting
-/// failed. MT-Safe. (rtnetlink(7), RTM_NEWLINK and RTM_DELLINK.)
+/// failed, or what is there cannot be read. MT-Safe. (rtnetlink(7), RTM_NEWLINK and RTM_DELLINK.)
 ///
 /// # Safety
 /// `out` must be writable for `size` bytes.
@@ -154,8 +154,8 @@ pub unsafe extern "C" fn netring_capture_next_event(
 /// this waited. NETRING_EINVAL, "any", before or after; a wrong name; both
 /// `interface` and `ifindex`. NETRING_ESOCKOPT, promiscuous or all-multicast
 /// mode was refused there. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
-/// a capture, or closed meanwhile. NETRING_EIO, waiting failed. `err` may be
-/// NULL. MT-Safe. (af_packet.c packet_do_bind.)
+/// a capture, or closed meanwhile. NETRING_EIO, waiting or looking the interface up
+/// failed. `err` may be NULL. MT-Safe. (af_packet.c packet_do_bind.)
 ///
 /// # Safety
 /// `interface`, if not NULL, must be NUL-terminated, `err` writable.

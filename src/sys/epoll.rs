@@ -70,14 +70,17 @@ impl Epoll {
     }
 }
 
-/// poll(2) for readability of one of two descriptors, for at most `timeout_ms`
+/// poll(2) for readability of any of the descriptors, for at most `timeout_ms`
 /// (-1: for ever). An interrupting signal ends it early.
-pub fn poll_two(one: BorrowedFd<'_>, other: Option<BorrowedFd<'_>>, timeout_ms: i32) -> Result<()> {
-    let of = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+pub fn poll_any<const N: usize>(fds: [Option<BorrowedFd<'_>>; N], timeout_ms: i32) -> Result<()> {
     // A negative descriptor is passed over.
-    let mut both = [of(one.as_raw_fd()), of(other.map_or(-1, |fd| fd.as_raw_fd()))];
+    let mut all = fds.map(|fd| libc::pollfd {
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
     // SAFETY: a live array and its length.
-    match check(unsafe { libc::poll(both.as_mut_ptr(), both.len() as libc::nfds_t, timeout_ms) }) {
+    match check(unsafe { libc::poll(all.as_mut_ptr(), N as libc::nfds_t, timeout_ms) }) {
         Ok(_) | Err(Errno(libc::EINTR)) => Ok(()),
         Err(errno) => Err(errno),
     }

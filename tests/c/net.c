@@ -177,6 +177,18 @@ void net_link_rename(const char *name, const char *to)
     change(&request, "renaming a link");
 }
 
+void net_link_alternative(const char *name, const char *also)
+{
+    enum { NEWLINKPROP = 108, PROP_LIST = 52, ALT_IFNAME = 53 }; /* not in older headers */
+    struct request request = request_new(NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL, name);
+    struct rtattr *list = add(&request, PROP_LIST | NLA_F_NESTED, NULL, 0);
+
+    request.head.nlmsg_flags |= NLM_F_APPEND;
+    add(&request, ALT_IFNAME, also, strlen(also) + 1);
+    nest_end(&request, list);
+    change(&request, "giving a link one more name");
+}
+
 void net_link_move(const char *name, int namespace)
 {
     struct request request = request_new(RTM_NEWLINK, 0, name);

@@ -23,6 +23,8 @@ void net_link_up(const char *name, bool up);
 void net_await_carrier(const char *name);
 void net_link_mtu(const char *name, uint32_t mtu);
 void net_link_rename(const char *name, const char *to);
+/* Gives a link one more name (Linux 5.5). */
+void net_link_alternative(const char *name, const char *also);
 /* Moves a link to another network namespace, which has no name and ends with its descriptor. */
 void net_link_move(const char *name, int namespace);
 int net_namespace_new(void);

@@ -591,6 +591,29 @@ static void test_fork_in_a_wait(void)
     capture_close(capture);
 }
 
+/* The same in a rebind's wait: the child leaves the parent's socket where it is. */
+static void test_fork_in_a_rebind(void)
+{
+    struct sigaction action = {.sa_handler = forks_once};
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture = capture_open("vb", &config);
+    pthread_t self = pthread_self(), thread;
+    int rc, status;
+
+    handlers_child = -1;
+    sigaction(SIGUSR1, &action, NULL);
+    fflush(stdout);
+    pthread_create(&thread, NULL, interrupts_reader, &self);
+    rc = netring_capture_rebind(capture, "none", 0, 300, NULL);
+    if (handlers_child == 0)
+        _exit(!(rc == NETRING_EBADF && errno == EBADF));
+    pthread_join(thread, NULL);
+    waitpid(handlers_child, &status, 0);
+    is_int(status, 0, "fork in a signal handler during a rebind: EBADF in the child");
+    is_int(rc, NETRING_ENODEV, "fork in a signal handler during a rebind: the parent's goes on");
+    capture_close(capture);
+}
+
 /* ---- fork with NETRING_CAPTURE_KEEP_ON_FORK ---- */
 
 struct kept {
@@ -723,6 +746,45 @@ static void test_kept_closed_first(void)
     close(go[0]);
     close(go[1]);
     is_traces(before, "kept, closed by the parent first");
+}
+
+/* What nobody had counted yet when the parent closed is counted by the child. */
+static void test_kept_counters(void)
+{
+    struct netring_capture_config config = page_config(8);
+    struct records records = {0, 0, NULL};
+    struct netring_capture *capture;
+    struct netring_stats stats;
+    struct pollfd set = {.events = POLLIN};
+    int go[2], status;
+    pid_t child;
+    char byte;
+
+    if (pipe(go) != 0)
+        tap_bail("pipe: %s", strerror(errno));
+    config.flags |= NETRING_CAPTURE_KEEP_ON_FORK;
+    capture = capture_open("vb", &config);
+    set.fd = netring_capture_fd(capture);
+    send_frames(sender, 0, frames_per_page(60) + 1, 60);
+    if (poll(&set, 1, (int)tap_patience(3000)) != 1)
+        tap_bail("nothing arrives");
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        alarm((unsigned)(tap_patience(10000) / 1000));
+        if (read(go[0], &byte, 1) != 1)
+            _exit(2);
+        receive(capture, frames_per_page(60), 1000, &records);
+        stats = capture_stats(capture);
+        _exit(stats.seen != stats.delivered + stats.pending || stats.delivered != records.count);
+    }
+    capture_close(capture);
+    if (write(go[1], "g", 1) != 1)
+        tap_bail("write: %s", strerror(errno));
+    waitpid(child, &status, 0);
+    is_int(status, 0, "kept: what the parent had not counted, the child does");
+    close(go[0]);
+    close(go[1]);
 }
 
 /* daemon(3) itself: what goes on is a child, whose parent has left. */
@@ -939,8 +1001,10 @@ int main(int argc, char **argv)
     test_fork_in_dispatch();
     test_fork_in_a_wait();
     test_fork_in_a_readers_wait();
+    test_fork_in_a_rebind();
     test_kept();
     test_kept_closed_first();
+    test_kept_counters();
     test_daemon();
     test_exec();
     test_no_close();

@@ -404,6 +404,22 @@ static void test_close_tells(void)
                         "close: the cause");
 }
 
+/* What one interface lost is not the next one's. */
+static void test_rebind_tells(void)
+{
+    struct netring_capture *capture = open_pages(0);
+
+    net_veth("wa", "wb");
+    log_anew();
+    overfill((BLOCKS + 2) * whole);
+    is_int(netring_capture_rebind(capture, "wb", 0, 0, NULL), 0, "rebind: bound anew");
+    if (is_int(lines(), 1, "rebind: told"))
+        is_str_contains(logged.line[0].text, "vb: ", "rebind: by the name of then");
+    capture_close(capture);
+    is_int(lines(), 1, "rebind: once");
+    net_link_delete("wa");
+}
+
 /* The timer closes the last block: full, and nothing is lost yet. */
 static void test_freeze_alone(void)
 {
@@ -558,6 +574,7 @@ int main(void)
     test_waiting_reader();
     test_slow_reader();
     test_close_tells();
+    test_rebind_tells();
     test_freeze_alone();
     test_drained();
     test_silence();
