@@ -18,6 +18,7 @@
 #ifndef NETRING_HPP
 #define NETRING_HPP
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -425,7 +426,7 @@ class block
 enum class wait {
     block,   // there is a block
     timeout, // there is none yet
-    stopped, // stop(), and everything received before it has been handed out
+    stopped, // stop(), and everything received before it has been handed out; a savefile's end
     woken    // wakeup()
 };
 
@@ -572,6 +573,299 @@ class capture
     }
 
     struct netring_capture *handle_ = nullptr;
+};
+
+// The fields of struct netring_writer_config, set to the defaults; assign what differs.
+struct writer_config : netring_writer_config {
+    explicit writer_config(std::uint32_t savefile_format = NETRING_SAVEFILE_PCAPNG)
+    {
+        netring_writer_config *const fields = this;
+        const int code = netring_writer_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+        format = savefile_format;
+    }
+};
+
+// A savefile being written, or a series of them:
+//
+//     netring::writer writer("eth0.pcapng");
+//     const std::uint32_t id = writer.add(capture);
+//     while (capture.next_block(block) == netring::wait::block)
+//         writer.write(id, block);
+//     writer.statistics(id, capture.stats());
+//     writer.close();
+class writer
+{
+  public:
+    // netring_writer_open
+    explicit writer(const std::string &path)
+    {
+        open(path.c_str(), nullptr);
+    }
+    writer(const std::string &path, const struct netring_writer_config &config)
+    {
+        open(path.c_str(), &config);
+    }
+    // netring_writer_open_fd: `fd` stays the caller's.
+    static writer descriptor(int fd, const struct netring_writer_config &config = writer_config())
+    {
+        struct netring_error detail;
+        writer out;
+        if (netring_writer_open_fd(fd, &config, &out.handle_, &detail) < 0)
+            throw error(detail);
+        return out;
+    }
+    writer(writer &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    writer &operator=(writer &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    writer(const writer &) = delete;
+    writer &operator=(const writer &) = delete;
+    // Says nothing of an end that could not be written: close() does.
+    ~writer()
+    {
+        static_cast<void>(netring_writer_close(handle_, nullptr));
+    }
+
+    // netring_writer_close. The handle is gone, also where it throws.
+    void close()
+    {
+        struct netring_error detail;
+        struct netring_writer *const handle = handle_;
+        handle_ = nullptr;
+        if (netring_writer_close(handle, &detail) < 0)
+            throw error(detail);
+    }
+
+    // netring_writer_add_capture, _add_interface: the interface's number.
+    std::uint32_t add(const capture &from)
+    {
+        struct netring_error detail;
+        const int number = netring_writer_add_capture(handle_, from.get(), &detail);
+        if (number < 0)
+            throw error(detail);
+        return static_cast<std::uint32_t>(number);
+    }
+    std::uint32_t add(const std::string &name, std::uint32_t link_type,
+                      std::uint32_t snap_length = 0)
+    {
+        struct netring_error detail;
+        const int number =
+            netring_writer_add_interface(handle_, name.c_str(), link_type, snap_length, &detail);
+        if (number < 0)
+            throw error(detail);
+        return static_cast<std::uint32_t>(number);
+    }
+
+    // How many packets. After a failure the same call may be made again, for a block; for an array
+    // info().last_written tells where to go on.
+    int write(std::uint32_t interface, const block &packets)
+    {
+        return check(netring_writer_write_block(handle_, interface, packets.get()));
+    }
+    int write(std::uint32_t interface, const struct netring_packet *packets, std::size_t count)
+    {
+        return check(netring_writer_write(handle_, interface, packets, sizeof *packets, count));
+    }
+
+    // For the end of each file; false: the format has no place for them.
+    bool statistics(std::uint32_t interface, const struct netring_stats &stats)
+    {
+        return check(netring_writer_statistics(handle_, interface, &stats, sizeof stats)) > 0;
+    }
+    void sync() const
+    {
+        check(netring_writer_sync(handle_));
+    }
+    struct netring_writer_info info() const
+    {
+        struct netring_writer_info out;
+        check(netring_writer_info(handle_, &out, sizeof out));
+        return out;
+    }
+    // Of the present file; empty for a descriptor.
+    std::string path() const
+    {
+        std::string out(4096, '\0'); // PATH_MAX, with the NUL
+        const int length = check(netring_writer_path(handle_, &out[0], out.size()));
+        out.resize(std::min(static_cast<std::size_t>(length), out.size() - 1));
+        return out;
+    }
+
+    struct netring_writer *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    writer() noexcept = default;
+
+    void open(const char *path, const struct netring_writer_config *config)
+    {
+        struct netring_error detail;
+        if (netring_writer_open(path, config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+
+    int check(int code) const
+    {
+        struct netring_error detail;
+        if (code >= 0)
+            return code;
+        if (netring_writer_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    struct netring_writer *handle_ = nullptr;
+};
+
+// The fields of struct netring_reader_config, set to the defaults; assign what differs.
+struct reader_config : netring_reader_config {
+    reader_config()
+    {
+        netring_reader_config *const fields = this;
+        const int code = netring_reader_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+    }
+};
+
+// A savefile, as blocks of packets:
+//
+//     netring::reader reader("eth0.pcapng");
+//     while (reader.next_block(block) == netring::wait::block)
+//         for (const netring::packet &p : block)
+//             use(p.data(), p.caplen());
+class reader
+{
+  public:
+    // netring_reader_open
+    explicit reader(const std::string &path)
+    {
+        open(path.c_str(), nullptr);
+    }
+    reader(const std::string &path, const struct netring_reader_config &config)
+    {
+        open(path.c_str(), &config);
+    }
+    // netring_reader_open_fd: `fd` stays the caller's.
+    static reader descriptor(int fd, const struct netring_reader_config &config = reader_config())
+    {
+        struct netring_error detail;
+        reader out;
+        if (netring_reader_open_fd(fd, &config, &out.handle_, &detail) < 0)
+            throw error(detail);
+        return out;
+    }
+    reader(reader &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    reader &operator=(reader &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    reader(const reader &) = delete;
+    reader &operator=(const reader &) = delete;
+    ~reader()
+    {
+        static_cast<void>(netring_reader_close(handle_));
+    }
+
+    // As capture::next_block; wait::stopped is the end of the file, too. Throws NETRING_EIO where
+    // the file is damaged, after everything before that.
+    wait next_block(block &out, int timeout_ms = -1)
+    {
+        struct netring_block *handle = nullptr;
+
+        out.reset();
+        const int code = netring_reader_next_block(handle_, timeout_ms, &handle);
+        if (code > 0) {
+            out = block(handle);
+            return wait::block;
+        }
+        if (code == 0)
+            return wait::timeout;
+        if (code == NETRING_ESHUTDOWN)
+            return wait::stopped;
+        if (code == NETRING_EWAKEUP)
+            return wait::woken;
+        check(code);
+        return wait::timeout; // not reached
+    }
+
+    int fd() const
+    {
+        return check(netring_reader_fd(handle_));
+    }
+    // Ends every wait, now and later. Also from a signal handler, as is wakeup().
+    void stop() const noexcept
+    {
+        static_cast<void>(netring_reader_stop(handle_));
+    }
+    void wakeup() const noexcept
+    {
+        static_cast<void>(netring_reader_wakeup(handle_));
+    }
+    void wakeup_clear() const
+    {
+        check(netring_reader_wakeup_clear(handle_));
+    }
+
+    struct netring_stats stats() const
+    {
+        struct netring_stats out;
+        check(netring_reader_stats(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_reader_info info() const
+    {
+        struct netring_reader_info out;
+        check(netring_reader_info(handle_, &out, sizeof out));
+        return out;
+    }
+    // By its number, 0 and up: of a packet's, ifindex() less 1.
+    struct netring_reader_interface interface(std::uint32_t number) const
+    {
+        struct netring_reader_interface out;
+        check(netring_reader_interface(handle_, number, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_reader *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    reader() noexcept = default;
+
+    void open(const char *path, const struct netring_reader_config *config)
+    {
+        struct netring_error detail;
+        if (netring_reader_open(path, config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+
+    int check(int code) const
+    {
+        struct netring_error detail;
+        if (code >= 0)
+            return code;
+        if (netring_reader_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    struct netring_reader *handle_ = nullptr;
 };
 
 // The difference of two readings of one capture, for rates (netring_stats_since).

@@ -138,6 +138,83 @@ static void check_link()
     fails(NETRING_ENODEV, "2147418112", [&capture] { capture.rebind_index(0x7fff0000); });
 }
 
+// What was captured comes out of a savefile as it was; read again, written again, read again.
+static void savefiles(const char *interface, const char *address, std::uint32_t format)
+{
+    const std::string path = std::string("/tmp/netring-cpp-") + std::to_string(getpid());
+    netring::writer writer(path, netring::writer_config(format));
+    netring::block block;
+    std::string sent, read, copied;
+    int written = 0;
+
+    {
+        netring::capture capture(interface, netring::config(NETRING_PROFILE_LOW_MEMORY));
+        const std::uint32_t id = writer.add(capture);
+
+        send_datagrams(address, 20);
+        for (int seen = 0; seen < 20 && capture.next_block(block, 3000) == netring::wait::block;) {
+            written += writer.write(id, block);
+            for (const netring::packet &p : block) {
+                const std::string text = payload(p);
+                sent += text + "\n";
+                seen += !text.empty();
+            }
+        }
+        block.reset();
+        check(writer.statistics(id, capture.stats()) == (format == NETRING_SAVEFILE_PCAPNG),
+              "statistics, where the format has them");
+    }
+    writer.sync();
+    check(writer.path() == path && written >= 20 &&
+              writer.info().packets == static_cast<std::uint64_t>(written),
+          std::to_string(written) + " packets are written");
+    fails(NETRING_EINVAL, "interface 9", [&writer] {
+        const struct netring_packet packet = {};
+        writer.write(9, &packet, 1);
+    });
+    netring::writer moved(std::move(writer));
+    moved.close();
+    moved.close(); // of nothing
+    fails(NETRING_EBADF, "", [&moved] { moved.sync(); });
+
+    netring::reader reader(path);
+    int pipe_fds[2];
+    if (pipe(pipe_fds) != 0)
+        std::perror("pipe");
+    netring::writer copy = netring::writer::descriptor(pipe_fds[1]);
+    close(pipe_fds[1]);
+    const std::uint32_t id = copy.add("copy", NETRING_LINKTYPE_ETHERNET);
+    while (reader.next_block(block) == netring::wait::block) {
+        for (const netring::packet &p : block) {
+            const struct netring_packet fields = p.fields();
+            read += payload(p) + "\n";
+            copy.write(id, &fields, 1);
+        }
+    }
+    check(copy.path().empty(), "a descriptor has no path");
+    copy.close();
+    check(!sent.empty() && read == sent, "the reader reads what was captured");
+    check(reader.stats().delivered == static_cast<std::uint64_t>(written) && reader.fd() >= 0 &&
+              reader.info().format == format && reader.interface(0).link_type == 1,
+          "and tells about it");
+    fails(NETRING_EINVAL, "interface 1", [&reader] { reader.interface(1); });
+
+    netring::filter nothing = netring::filter::ddd("1\n6 0 0 0\n");
+    netring::reader_config config;
+    config.filter = nothing.get();
+    netring::reader none(path, config);
+    check(none.next_block(block) == netring::wait::stopped && !block, "a filter");
+
+    netring::reader piped = netring::reader::descriptor(pipe_fds[0]);
+    close(pipe_fds[0]);
+    while (piped.next_block(block) == netring::wait::block)
+        for (const netring::packet &p : block)
+            copied += payload(p) + "\n";
+    check(copied == sent, "through a pipe");
+    check(std::string(piped.interface(0).name) == "copy", "with its name");
+    unlink(path.c_str());
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
@@ -156,5 +233,10 @@ int main(int argc, char **argv)
     fails(NETRING_EINVAL, "", [] { netring::config config(999); });
     receive(argv[1], argv[2]);
     check_link();
+    fails(NETRING_EIO, "/nosuch/x", [] { netring::writer w("/nosuch/x"); });
+    fails(NETRING_EIO, "/nosuch/x", [] { netring::reader r("/nosuch/x"); });
+    fails(NETRING_EINVAL, "fd -1", [] { netring::writer::descriptor(-1); });
+    savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAP);
+    savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAPNG);
     return failures != 0;
 }

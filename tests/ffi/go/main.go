@@ -118,6 +118,51 @@ func goroutines() {
 	check(wrong == 0, "16 goroutines, 16000 failures, %d with another one's text", wrong)
 }
 
+// What is written into a savefile is read from it, and a missing file is an error that names it.
+func savefile() {
+	directory, err := os.MkdirTemp("", "netring-go")
+	check(err == nil, "a directory (%v)", err)
+	defer os.RemoveAll(directory)
+	path := C.CString(directory + "/x.pcapng")
+	defer C.free(unsafe.Pointer(path))
+	var detail C.struct_netring_error
+	var writer *C.struct_netring_writer
+	var reader *C.struct_netring_reader
+	rc, errno := C.netring_reader_open(path, nil, &reader, &detail)
+	check(rc == C.NETRING_EIO && errno == syscall.ENOENT && strings.Contains(C.GoString(&detail.message[0]), "x.pcapng"),
+		"nothing to read yet: %s", C.GoString(&detail.message[0]))
+	check(C.netring_writer_open(path, nil, &writer, &detail) == 0, "a writer")
+	id := C.netring_writer_add_interface(writer, nil, C.NETRING_LINKTYPE_ETHERNET, 0, &detail)
+	data := C.CString(strings.Repeat("netring ", 10))
+	defer C.free(unsafe.Pointer(data))
+	// A packet has a pointer to its bytes, so that both are C's.
+	packet := (*C.struct_netring_packet)(C.calloc(1, C.sizeof_struct_netring_packet))
+	defer C.free(unsafe.Pointer(packet))
+	packet.data, packet.caplen, packet.len = (*C.uint8_t)(unsafe.Pointer(data)), 80, 90
+	packet.time_ns, packet.link_type = 1700000000123456789, C.NETRING_LINKTYPE_ETHERNET
+	written := 0
+	for i := 0; i < 100; i++ {
+		written += int(C.netring_writer_write(writer, C.uint32_t(id), packet, C.sizeof_struct_netring_packet, 1))
+		packet.time_ns++
+	}
+	check(written == 100, "%d packets are written", written)
+	check(C.netring_writer_close(writer, &detail) == 0, "the writer is closed")
+
+	check(C.netring_reader_open(path, nil, &reader, &detail) == 0, "a reader")
+	seen, same := 0, true
+	for {
+		if rc = C.netring_reader_next_packet(reader, -1, packet, C.sizeof_struct_netring_packet); rc <= 0 {
+			break
+		}
+		text := string(unsafe.Slice((*byte)(packet.data), packet.caplen))
+		same = same && text == strings.Repeat("netring ", 10) && packet.len == 90 &&
+			packet.time_ns == C.uint64_t(1700000000123456789+seen)
+		seen++
+	}
+	check(rc == C.NETRING_ESHUTDOWN && seen == 100 && same, "%d packets are read as they were", seen)
+	check(C.netring_reader_close(reader) == 0, "the reader is closed")
+}
+
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "denied" {
 		_, rc, text, errno := open("lo", nil)
@@ -134,6 +179,7 @@ func main() {
 		check(rc == C.NETRING_EINVAL && strings.Contains(text, "block_count"), "%s", text)
 		goroutines()
 		receive(os.Args[1], os.Args[2])
+		savefile()
 	}
 	if failed {
 		os.Exit(1)

@@ -86,6 +86,54 @@ fn receive(name: [*:0]const u8, address: [*:0]const u8) void {
     check(c.netring_capture_flush(capture) == c.NETRING_EBADF, "a closed capture is refused");
 }
 
+/// What is written into a savefile is read from it, by the inline walk.
+fn savefile() void {
+    var name: [64]u8 = undefined;
+    _ = c.snprintf(&name, name.len, "/tmp/netring-zig-%d", c.getpid());
+    const path: [*:0]const u8 = @ptrCast(&name);
+    var detail: c.struct_netring_error = undefined;
+    var writer: ?*c.struct_netring_writer = null;
+    if (c.netring_writer_open(path, null, &writer, &detail) < 0)
+        return check(false, @ptrCast(&detail.message));
+    const id = c.netring_writer_add_interface(writer, null, c.NETRING_LINKTYPE_ETHERNET, 0, &detail);
+    var data = [_]u8{'n'} ** 80;
+    var packet: c.struct_netring_packet = undefined;
+    _ = c.memset(&packet, 0, @sizeOf(c.struct_netring_packet));
+    packet.data = &data;
+    packet.caplen = data.len;
+    packet.len = 90;
+    packet.link_type = c.NETRING_LINKTYPE_ETHERNET;
+    var written: c_int = 0;
+    while (written < 100) : (packet.time_ns += 1) {
+        data[79] = @intCast(written);
+        const rc = c.netring_writer_write(writer, @intCast(id), &packet, @sizeOf(c.struct_netring_packet), 1);
+        if (rc != 1) break;
+        written += rc;
+    }
+    check(written == 100, "100 packets are written");
+    check(c.netring_writer_close(writer, &detail) == 0, "the writer is closed");
+
+    var reader: ?*c.struct_netring_reader = null;
+    if (c.netring_reader_open(path, null, &reader, &detail) < 0)
+        return check(false, @ptrCast(&detail.message));
+    _ = c.unlink(path);
+    var seen: u32 = 0;
+    var block: ?*c.struct_netring_block = null;
+    var rc = c.netring_reader_next_block(reader, -1, &block);
+    while (rc > 0) : (rc = c.netring_reader_next_block(reader, -1, &block)) {
+        var cursor: c.struct_netring_cursor = undefined;
+        _ = c.netring_cursor_init(&cursor, block);
+        while (c.netring_cursor_next(&cursor) == 1) {
+            if (c.netring_cursor_caplen(&cursor) == 80 and c.netring_cursor_len(&cursor) == 90 and
+                c.netring_cursor_time_ns(&cursor) == seen and
+                c.netring_cursor_data(&cursor)[79] == seen) seen += 1;
+        }
+        _ = c.netring_block_release(block);
+    }
+    check(rc == c.NETRING_ESHUTDOWN and seen == 100, "and read as they were");
+    check(c.netring_reader_close(reader) == 0, "the reader is closed");
+}
+
 pub export fn main(argc: c_int, argv: [*][*:0]const u8) c_int {
     if (argc == 2 and c.strcmp(argv[1], "denied") == 0) {
         refused("lo", null, c.NETRING_EPERM, "CAP_NET_RAW");
@@ -96,6 +144,7 @@ pub export fn main(argc: c_int, argv: [*][*:0]const u8) c_int {
         config.block_count = 70000;
         refused("lo", &config, c.NETRING_EINVAL, "block_count");
         receive(argv[1], argv[2]);
+        savefile();
     }
     _ = c.fflush(null);
     return @intFromBool(failures != 0);
