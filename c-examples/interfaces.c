@@ -16,6 +16,9 @@
 static const char help[] =
     "usage: interfaces [INTERFACE]\n"
     "Shows the interfaces of this network namespace, or all that is known of one.\n"
+    "\n"
+    "Columns: queues: receive/transmit, in use; type: LINKTYPE_ number of the packets (1: "
+    "Ethernet).\n"
     "\"-\": neither the kernel nor the driver tells. Exit codes: 0 done, 1 failed, 2 wrong "
     "usage.\n";
 

@@ -484,8 +484,9 @@ int netring_filter_free(struct netring_filter *filter);
 #define NETRING_CAPTURE_KEEP_ON_FORK 0x80
 /**
  * A link that is down is an error: while it is, waits return NETRING_ENETDOWN
- * once everything received was handed out. By default they go on. That it was
- * down is told once where it is up again already. Not with "any".
+ * once everything received was handed out, and netring_capture_fd is readable.
+ * By default they go on. That it was down is told once where it is up again
+ * already. Not with "any".
  */
 #define NETRING_CAPTURE_DOWN_IS_ERROR 0x100
 /**
@@ -1044,7 +1045,8 @@ struct netring_event {
  * looks once a second. netring_capture_wakeup does not end this wait.
  *
  * Errors: NETRING_ENODEV, the interface is gone, and its last event was told:
- * netring_capture_rebind or close. NETRING_ESHUTDOWN, stopped, and every event
+ * netring_capture_rebind or close (until then every call says so at once: a
+ * thread that only asks for events has to wait for the rebind). NETRING_ESHUTDOWN, stopped, and every event
  * was told. NETRING_ENOTSUP, a capture on "any" has no events. NETRING_EBADF,
  * not a capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL or
  * misaligned, or `size` is less than 16 or more than 4096. NETRING_EIO, waiting

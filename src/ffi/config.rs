@@ -51,8 +51,9 @@ pub const NETRING_CAPTURE_EXACT: u64 = 0x40;
 /// open them after the fork.
 pub const NETRING_CAPTURE_KEEP_ON_FORK: u64 = 0x80;
 /// A link that is down is an error: while it is, waits return NETRING_ENETDOWN
-/// once everything received was handed out. By default they go on. That it was
-/// down is told once where it is up again already. Not with "any".
+/// once everything received was handed out, and netring_capture_fd is readable.
+/// By default they go on. That it was down is told once where it is up again
+/// already. Not with "any".
 pub const NETRING_CAPTURE_DOWN_IS_ERROR: u64 = 0x100;
 /// netring_capture_fd is also readable while netring_capture_next_event with a
 /// timeout of 0 would return an event. Not with "any". Where netlink is refused it

@@ -105,7 +105,8 @@ impl From<&Event> for netring_event {
 /// looks once a second. netring_capture_wakeup does not end this wait.
 ///
 /// Errors: NETRING_ENODEV, the interface is gone, and its last event was told:
-/// netring_capture_rebind or close. NETRING_ESHUTDOWN, stopped, and every event
+/// netring_capture_rebind or close (until then every call says so at once: a
+/// thread that only asks for events has to wait for the rebind). NETRING_ESHUTDOWN, stopped, and every event
 /// was told. NETRING_ENOTSUP, a capture on "any" has no events. NETRING_EBADF,
 /// not a capture, or closed meanwhile. NETRING_EINVAL, `out` is NULL or
 /// misaligned, or `size` is less than 16 or more than 4096. NETRING_EIO, waiting
