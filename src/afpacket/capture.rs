@@ -15,7 +15,7 @@ use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
 use crate::sys::process::Belongs;
 use crate::sys::socket::Socket;
 use crate::sys::try_lock::{TryLock, TryLockGuard};
-use crate::sys::{Errno, clock};
+use crate::sys::{Errno, clock, process};
 use parking_lot::Mutex;
 use std::fmt;
 use std::os::fd::RawFd;
@@ -559,6 +559,9 @@ impl Capture {
     /// not when the block's timer runs out. A failure costs only that order.
     pub(super) fn hand_over_open_block(&self, reader: &mut Reader, ifindex: u32) {
         if !reader.quiesced && self.socket.bind(ETH_P_UNUSED, ifindex as i32).is_ok() {
+            // The hook is gone already, and nobody has waited for what was inside it
+            // (packet_notifier). Where that is refused, it was long ago by now.
+            let _ = process::wait_for_cpus();
             reader.consumer.open_block_is_complete();
             match self.socket.bind(ETH_P_ALL, ifindex as i32) {
                 // Being removed: that is noticed of itself.
@@ -716,10 +719,13 @@ impl Capture {
             // The mapping lingers and keeps the socket: at least nothing enters it, and the
             // interface has its modes back.
             // The socket only: the last release may unmap the ring at any moment.
-            let ifindex = self.info.lock().ifindex as i32;
-            let _ = self.socket.bind(ETH_P_UNUSED, ifindex);
-            let _ = self.socket.leave(ifindex, libc::PACKET_MR_PROMISC);
-            let _ = self.socket.leave(ifindex, libc::PACKET_MR_ALLMULTI);
+            // Not where another process may go on with the socket.
+            if self.belongs() != Belongs::everywhere() {
+                let ifindex = self.info.lock().ifindex as i32;
+                let _ = self.socket.bind(ETH_P_UNUSED, ifindex);
+                let _ = self.socket.leave(ifindex, libc::PACKET_MR_PROMISC);
+                let _ = self.socket.leave(ifindex, libc::PACKET_MR_ALLMULTI);
+            }
             log::warning!(
                 "close: held blocks could not be copied ({errno}); the socket's memory stays until \
                  they are released"

@@ -153,7 +153,9 @@ impl Capture {
         let link_type = link_type(hardware);
         let mixed_to = reader.consumer.open_sequence();
         let binding = Binding { ifindex, link_type: Some(link_type) };
-        reader.bindings.change(binding, mixed_from, mixed_to);
+        if binding != reader.bindings.now() {
+            reader.bindings.change(binding, mixed_from, mixed_to);
+        }
         if hardware == arphrd::LOOPBACK && self.flags & flags::KEEP_LOOPED == 0 {
             (reader.tally, reader.drop_looped) = (true, true);
         }

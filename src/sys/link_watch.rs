@@ -88,9 +88,10 @@ impl LinkWatch {
     pub fn clear(&self) {
         let mut byte = 0_u8;
         let fd = self.0.as_raw_fd();
+        // By read(2), which a program that is confined later still needs for eventfds.
         // That some were lost (ENOBUFS) comes first, and the others are behind it.
         // SAFETY: one writable byte; the rest of each message is discarded.
-        while unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, 0) } >= 0
+        while unsafe { libc::read(fd, (&raw mut byte).cast(), 1) } >= 0
             || Errno::last() == Errno(libc::ENOBUFS)
         {}
     }
@@ -105,7 +106,7 @@ impl LinkWatch {
         loop {
             // SAFETY: a live buffer and its length.
             let got = unsafe {
-                libc::recv(self.0.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0)
+                libc::read(self.0.as_raw_fd(), message.as_mut_ptr().cast(), message.len())
             };
             let Ok(got) = usize::try_from(got) else {
                 match Errno::last().0 {

@@ -92,6 +92,15 @@ pub fn claim() -> Result<u64> {
     }
 }
 
+/// Waits until every CPU is out of what it was in inside the kernel: of packets,
+/// too (membarrier(2), which is synchronize_rcu).
+pub fn wait_for_cpus() -> Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: no pointers.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if done < 0 { Err(super::Errno::last()) } else { Ok(()) }
+}
+
 /// The page size in bytes.
 pub fn page_size() -> usize {
     // SAFETY: no pointers.

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -787,6 +788,30 @@ static void test_kept_counters(void)
     close(go[1]);
 }
 
+/* Closed by a child that has no memory left for the block it holds. */
+static void kept_without_memory(void *user)
+{
+    struct kept *kept = user;
+
+    refuse(&(struct refusal){SYS_mremap, ENOMEM, 0, {{0}}});
+    is_int(netring_capture_close(kept->capture), 0, "kept, no memory: closed by the child");
+}
+
+static void test_kept_without_memory(void)
+{
+    struct records records = {0, 0, NULL};
+    struct kept kept = kept_open();
+
+    child_run("kept, no memory", kept_without_memory, &kept);
+    send_frames(sender, 10, 20, 60);
+    receive(kept.capture, 20, 1000, &records);
+    is_frames(&records, 10, 20, 60, 60, "kept, no memory: the parent goes on");
+    netring_block_release(kept.block);
+    netring_filter_free(kept.filter);
+    capture_close(kept.capture);
+    records_free(&records);
+}
+
 /* daemon(3) itself: what goes on is a child, whose parent has left. */
 static void becomes_a_daemon(void *user)
 {
@@ -1005,6 +1030,7 @@ int main(int argc, char **argv)
     test_kept();
     test_kept_closed_first();
     test_kept_counters();
+    test_kept_without_memory();
     test_daemon();
     test_exec();
     test_no_close();

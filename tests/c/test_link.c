@@ -515,13 +515,15 @@ static void *opens_without_netlink(void *user)
 
 static void without_netlink(void *user)
 {
-    struct opener opener = {NULL, 0};
+    struct opener opener = {NULL, NETRING_CAPTURE_EVENTS_ON_FD};
     struct netring_event event;
     pthread_t thread;
 
     (void)user;
     pthread_create(&thread, NULL, opens_without_netlink, &opener);
     pthread_join(thread, NULL);
+    is_int(capture_info(opener.capture).flags & NETRING_CAPTURE_EVENTS_ON_FD, 0,
+           "without netlink: the descriptor cannot tell of events, and info says so");
     net_link_up("v0", false);
     is_event(opener.capture, NETRING_EVENT_DOWN, "without netlink");
     net_link_rename("v0", "other");

@@ -109,6 +109,36 @@ static void test_forgotten(void)
     net_link_delete("x");
 }
 
+/* Bound to where it is already: the block that was open has packets of one interface only. */
+static void test_same_again(void)
+{
+    struct netring_capture_config config = page_config(8);
+    uint32_t full = frames_per_page(60);
+    struct netring_capture *capture;
+    struct netring_block_info info;
+    struct netring_block *block;
+    int sender;
+
+    net_veth("v0", "v1");
+    sender = net_sender("v1");
+    config.flags |= NETRING_CAPTURE_PROMISCUOUS;
+    capture = capture_open("v0", &config);
+    send_frames(sender, 0, 3, 60);
+    await_seen(capture, 3);
+    is_int(netring_capture_rebind(capture, NULL, 0, 0, NULL), 0, "the same again");
+    is_int(net_promiscuity("v0"), 1, "the same again: promiscuous once");
+    send_frames(sender, 3, full, 60);
+    await_ready(capture, 1);
+    is_int(netring_capture_next_block(capture, 0, &block), 1, "the same again: a block");
+    netring_block_info(block, &info, sizeof info);
+    is_int(info.ifindex, net_index("v0"), "the same again: the block's interface");
+    is_int(info.count, full, "the same again: all of its packets");
+    netring_block_release(block);
+    close(sender);
+    capture_close(capture);
+    net_link_delete("v0");
+}
+
 static atomic_bool over;
 static atomic_uint renamed[3];
 static const char *const names[] = {"v0", "x", "y"};
@@ -350,7 +380,7 @@ static int binds_anew(struct netring_capture *capture)
 
 static void refused_later(void *user)
 {
-    struct refused refused = {.refusal = {SYS_recvfrom, EPERM, 0, {{0}}}, .call = asks_for_event};
+    struct refused refused = {.refusal = {SYS_read, EPERM, 0, {{0}}}, .call = asks_for_event};
     struct netring_capture *capture;
     struct netring_error error;
     struct netring_event event;
@@ -374,6 +404,7 @@ static void refused_later(void *user)
     net_await_carrier("v1");
 
     /* The answer that was not read is not taken for the next one's. */
+    refused.refusal.call = SYS_recvfrom;
     refused.call = asks_for_stats;
     run_refused(&refused);
     is_int(refused.rc, 0, "counters cannot be read: the others are there");
@@ -401,6 +432,34 @@ static void refused_later(void *user)
     capture_close(capture);
     net_link_delete("v0");
     net_link_delete("w0");
+}
+
+/* All of the process lacks recvfrom, as a program that confines itself after the open may. */
+static void confined(void *user)
+{
+    struct netring_capture *capture;
+    struct netring_block *block;
+    struct netring_event event;
+    int64_t cpu;
+
+    (void)user;
+    net_veth("v0", "v1");
+    net_veth("w0", "w1");
+    net_link_up("v0", false);
+    capture = open_with("v0", 0);
+    net_link_delete("v0");
+    refuse(&(struct refusal){SYS_recvfrom, EPERM, 0, {{0}}});
+    is_int(netring_capture_next_event(capture, SOON, &event, sizeof event), 1,
+           "confined: an event");
+    is_int(event.kind, NETRING_EVENT_REMOVED, "confined: which");
+    is_int(netring_capture_next_block(capture, SOON, &block), NETRING_ENODEV, "confined: removed");
+    is_int(netring_capture_rebind(capture, "w0", 0, 0, NULL), 0, "confined: bound anew");
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    is_int(netring_capture_next_block(capture, 500, &block), 0, "confined: a wait");
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    ok(cpu < tap_patience(60) * 1000000, "confined: that burns no time (%lld us)",
+       (long long)cpu / 1000);
+    capture_close(capture);
 }
 
 /* ---- from another network namespace ---- */
@@ -595,7 +654,7 @@ static void test_all_at_once(void)
     atomic_store(&over, false);
     for (size_t i = 0; i < COUNT(jobs); i++)
         pthread_create(&threads[i], NULL, jobs[i], NULL);
-    end = now_ms() + 2500;
+    end = now_ms() + tap_patience(2500);
     for (int i = 0; now_ms() < end; i++) {
         int other;
 
@@ -644,6 +703,7 @@ int main(void)
     test_one_a_turn(false);
     test_one_a_turn(true);
     test_forgotten();
+    test_same_again();
     test_renames();
     test_alternative_name();
     test_left_while_down();
@@ -651,6 +711,8 @@ int main(void)
     test_deleted_meanwhile();
     child_run("refused later", refused_later, NULL);
     test_elsewhere();
+    child_run("confined", confined, NULL);
+    net_link_delete("w0");
     test_all_at_once();
     return tap_end();
 }
