@@ -196,7 +196,9 @@ fn on_writer(
 /// Opens a savefile for writing. `config` NULL: the defaults, which are pcapng
 /// without rotation. Both formats have times in nanoseconds.
 ///
-/// A file that exists is overwritten, unless NETRING_WRITER_NEW is set. With
+/// A file that exists is overwritten, unless NETRING_WRITER_NEW is set; a new one
+/// may be read and written by whom the umask lets. A FIFO is waited for until it
+/// has a reader (open(2)). With
 /// rotation (`rotate_bytes`, `rotate_ns`) the names are made from `path` as
 /// dumpcap makes them, number and UTC time of the file's beginning before the
 /// extension: "x.pcapng" gives x_00001_20261122202701.pcapng and so on, which

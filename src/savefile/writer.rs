@@ -289,6 +289,8 @@ struct State {
     unfinished: VecDeque<(u64, u64)>,
     /// What to log once the lock is released: a callback may call back.
     messages: Vec<String>,
+    /// This is the last that is written.
+    closing: bool,
 }
 
 /// What can be asked for while a write waits for its pipe or disk.
@@ -312,6 +314,12 @@ fn numbered(path: &CStr, number: u64, seconds: u64) -> Result<CString> {
     let bytes = path.to_bytes();
     let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let dot = bytes.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > name);
+    if name == bytes.len() {
+        return Err(Error::config(
+            "path",
+            format!("path {} is a directory's: name a file in it", shown(Some(path))),
+        ));
+    }
     let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
     let mut out = stem.to_vec();
     out.extend_from_slice(format!("_{number:05}_{}", format::name_time(seconds)).as_bytes());
@@ -452,6 +460,7 @@ impl Writer {
             last_written: 0,
             unfinished: VecDeque::new(),
             messages: Vec::new(),
+            closing: false,
         };
         let shown = Shown { info: state.info(), path: first };
         Self { state: Mutex::new(state), shown: Mutex::new(shown), last_error: Mutex::new(None) }
@@ -640,7 +649,9 @@ impl State {
     fn failed(&self, failure: Failure) -> Error {
         let Failure { step, errno } = failure;
         let output = &self.current.output;
-        let after = if output.is_broken() {
+        let after = if self.closing {
+            "it ends there"
+        } else if output.is_broken() {
             "it ends in the middle of a packet and nothing can follow: close it"
         } else {
             "it is complete up to there: call again, or close it"
@@ -1095,6 +1106,7 @@ impl State {
     }
 
     fn close(mut self) -> Result<()> {
+        self.closing = true;
         let ended = self.end();
         ended.and(end_file(self.current))
     }

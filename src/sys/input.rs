@@ -16,8 +16,15 @@ impl Input {
     /// Opens a file for reading, close-on-exec.
     pub fn open(path: &CStr) -> Result<Self> {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY;
-        // SAFETY: a NUL-terminated path.
-        let fd = check(unsafe { libc::open(path.as_ptr(), flags) })?;
+        let fd = loop {
+            // SAFETY: a NUL-terminated path.
+            match check(unsafe { libc::open(path.as_ptr(), flags) }) {
+                Ok(fd) => break fd,
+                // A FIFO's open waits for a writer.
+                Err(Errno(libc::EINTR)) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
         // SAFETY: a descriptor just made, owned by nobody else.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, nowait: true })
     }

@@ -719,6 +719,62 @@ static void test_descriptors(void)
     file_free(&file);
 }
 
+struct opening {
+    const char *path;
+    struct netring_reader *reader;
+    int rc;
+    bool done;
+};
+
+static void *open_fifo(void *argument)
+{
+    struct opening *opening = argument;
+
+    opening->rc = netring_reader_open(opening->path, NULL, &opening->reader, NULL);
+    __atomic_store_n(&opening->done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static void ignore(int number)
+{
+    (void)number;
+}
+
+/* A FIFO that has no writer yet: signals do not end the wait for one. */
+static void test_fifo(const char *directory)
+{
+    struct sigaction action = {.sa_handler = ignore}, before;
+    struct opening opening = {.rc = 1};
+    char path[64];
+    pthread_t thread;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/fifo", directory);
+    if (mkfifo(path, 0600) != 0)
+        tap_bail("%s: %s", path, strerror(errno));
+    opening.path = path;
+    sigaction(SIGUSR1, &action, &before);
+    pthread_create(&thread, NULL, open_fifo, &opening);
+    for (int i = 0; i < 20; i++) {
+        sleep_ms(5);
+        if (!__atomic_load_n(&opening.done, __ATOMIC_ACQUIRE))
+            pthread_kill(thread, SIGUSR1);
+    }
+    ok(!__atomic_load_n(&opening.done, __ATOMIC_ACQUIRE), "a FIFO waits for its writer");
+    /* Not open(2) alone: where nobody reads any more it would wait for ever. */
+    fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    ok(fd >= 0, "which comes");
+    if (fd < 0)
+        fd = open(path, O_RDWR | O_CLOEXEC);
+    pthread_join(thread, NULL);
+    is_int(opening.rc, 0, "and opens it");
+    close(fd);
+    if (opening.rc == 0)
+        netring_reader_close(opening.reader);
+    sigaction(SIGUSR1, &before, NULL);
+    unlink(path);
+}
+
 /* ---- waits ---- */
 
 static struct netring_reader *signalled;
@@ -1280,6 +1336,7 @@ int main(void)
     test_pipe();
     test_slow_writer();
     test_descriptors();
+    test_fifo(directory);
     test_signals();
     test_waits();
     test_busy();

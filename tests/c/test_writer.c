@@ -1214,6 +1214,7 @@ static void test_full(uint32_t format)
         rc = netring_writer_close(writer, &error);
         error_number = errno;
         is_failure(rc, error_number, &error, &want, "no space for the end");
+        ok(strstr(error.message, "call again") == NULL, "which cannot be tried again");
         file = savefile_read(path);
         is_savefile(&file, most, "without its end");
         savefile_free(&file);
@@ -1671,6 +1672,9 @@ static void test_open_errors(void)
     want = (struct failure){NETRING_EINVAL, 0, "max_files", {"5", "rotate_bytes"}};
     fails_to_open("files without rotation", in_directory("x"), &config, &want);
     config.rotate_ns = 1;
+    config.max_files = 0;
+    want = (struct failure){NETRING_EINVAL, 0, "path", {"directory"}};
+    fails_to_open("a series without a name", in_directory(""), &config, &want);
     config.max_files = 1;
     want = (struct failure){NETRING_EINVAL, 0, "max_files", {"2"}};
     fails_to_open("a single file", in_directory("x"), &config, &want);
