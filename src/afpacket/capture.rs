@@ -514,7 +514,11 @@ impl Capture {
             if let Some(error) = &reader.failed {
                 return Err(error.clone());
             }
-            drained.map_err(|errno| bind_failed("flush could not end the intake", errno))?;
+            drained.map_err(|errno| match errno.0 {
+                // Being removed, and the socket has not been told yet.
+                libc::ENODEV => self.interface_gone(),
+                _ => bind_failed("flush could not end the intake", errno),
+            })?;
         }
         let ready = reader.consumer.has_something();
         reader.log(Level::Debug, format_args!("{}: flushed, ready: {ready}", self.name()));

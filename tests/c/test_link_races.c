@@ -331,6 +331,40 @@ static void test_deleted_meanwhile(void)
     is_int(other, 0, "deleted while up: ENODEV at last (%u times down before)", down);
 }
 
+static void *flushes(void *user)
+{
+    int rc;
+
+    while ((rc = netring_capture_flush(user)) == 0)
+        ;
+    return (void *)(intptr_t)rc;
+}
+
+/* Deleted while it is flushed: gone, and not a failure of the flush. */
+static void test_flushed_meanwhile(void)
+{
+    unsigned other = 0;
+
+    for (int i = 0; i < 20; i++) {
+        struct netring_capture *capture;
+        pthread_t thread;
+        void *rc;
+
+        net_veth("v0", "v1");
+        if (i % 2)
+            net_link_up("v0", false);
+        capture = open_with("v0", 0);
+        pthread_create(&thread, NULL, flushes, capture);
+        usleep(2000);
+        net_link_delete("v0");
+        pthread_join(thread, &rc);
+        if ((intptr_t)rc != NETRING_ENODEV && other++ == 0)
+            tap_diag("%s", netring_err_name((int)(intptr_t)rc));
+        capture_close(capture);
+    }
+    is_int(other, 0, "deleted while flushed: ENODEV");
+}
+
 /* ---- what is refused later ---- */
 
 struct refused {
@@ -709,6 +743,7 @@ int main(void)
     test_left_while_down();
     test_flap_unseen();
     test_deleted_meanwhile();
+    test_flushed_meanwhile();
     child_run("refused later", refused_later, NULL);
     test_elsewhere();
     child_run("confined", confined, NULL);
