@@ -1840,8 +1840,8 @@ struct netring_writer_config {
     /**
      * Rotation by time: a file ends before the first packet that is so many
      * nanoseconds or more later than its first one, by the packets' own times;
-     * where the clock was set back, before an earlier packet that is written so
-     * much later. 0 (default): no limit.
+     * where the clock was set back, after only earlier packets have come for so
+     * long. 0 (default): no limit.
      */
     uint64_t rotate_ns;
 };
@@ -1891,7 +1891,7 @@ int netring_writer_config_init(struct netring_writer_config *config, size_t size
  *
  * A file that exists is overwritten, unless NETRING_WRITER_NEW is set; a new one
  * may be read and written by whom the umask lets. A FIFO is waited for until it
- * has a reader (open(2)). With
+ * has a reader (open(2)). A relative path is looked up for each file. With
  * rotation (`rotate_bytes`, `rotate_ns`) the names are made from `path` as
  * dumpcap makes them, number and UTC time of the file's beginning before the
  * extension: "x.pcapng" gives x_00001_20261122202701.pcapng and so on, which

@@ -59,8 +59,8 @@ pub struct netring_writer_config {
     pub rotate_bytes: u64,
     /// Rotation by time: a file ends before the first packet that is so many
     /// nanoseconds or more later than its first one, by the packets' own times;
-    /// where the clock was set back, before an earlier packet that is written so
-    /// much later. 0 (default): no limit.
+    /// where the clock was set back, after only earlier packets have come for so
+    /// long. 0 (default): no limit.
     pub rotate_ns: u64,
 }
 
@@ -198,7 +198,7 @@ fn on_writer(
 ///
 /// A file that exists is overwritten, unless NETRING_WRITER_NEW is set; a new one
 /// may be read and written by whom the umask lets. A FIFO is waited for until it
-/// has a reader (open(2)). With
+/// has a reader (open(2)). A relative path is looked up for each file. With
 /// rotation (`rotate_bytes`, `rotate_ns`) the names are made from `path` as
 /// dumpcap makes them, number and UTC time of the file's beginning before the
 /// extension: "x.pcapng" gives x_00001_20261122202701.pcapng and so on, which

@@ -153,8 +153,8 @@ struct Current {
     packets: u64,
     /// Time of its first packet.
     first_ns: Option<u64>,
-    /// When that was written, by a clock that nobody sets.
-    first_written: Duration,
+    /// Since when, by a clock that nobody sets, all packets are earlier than that.
+    earlier_since: Option<Duration>,
     /// pcapng: the numbers of the interfaces described in it.
     described: HashMap<Described, u32>,
     /// The one looked up last.
@@ -171,7 +171,7 @@ impl Current {
             output,
             packets: 0,
             first_ns: None,
-            first_written: Duration::ZERO,
+            earlier_since: None,
             described: HashMap::new(),
             last: None,
             link_type: None,
@@ -938,9 +938,6 @@ impl State {
         self.ends.push(self.gather.length());
         if self.current.first_ns.is_none() {
             self.current.first_ns = Some(packet.time_ns);
-            if self.config.rotate_ns != 0 {
-                self.current.first_written = clock::monotonic();
-            }
         }
         Ok(())
     }
@@ -981,20 +978,14 @@ impl State {
     }
 
     /// Whether this packet belongs into the next file.
-    fn must_rotate(&self, packet: &Packet, shape: &Shape) -> bool {
+    fn must_rotate(&mut self, packet: &Packet, shape: &Shape) -> bool {
         let Some(first_ns) = self.current.first_ns else { return false };
         let WriterConfig { rotate_ns, rotate_bytes, .. } = self.config;
         if rotate_ns != 0 && packet.time_ns.saturating_sub(first_ns) >= rotate_ns {
             return true;
         }
-        // The clock was set back: without this the file would go on until it has
-        // caught up. Not by the packets' times, for two clocks that differ would
-        // then have a file for each packet.
-        if rotate_ns != 0 && packet.time_ns < first_ns {
-            let since = clock::monotonic().saturating_sub(self.current.first_written);
-            if clock::nanoseconds(since) >= rotate_ns {
-                return true;
-            }
+        if rotate_ns != 0 && self.set_back(packet.time_ns < first_ns, rotate_ns) {
+            return true;
         }
         if rotate_bytes == 0 {
             return false;
@@ -1010,6 +1001,19 @@ impl State {
         };
         let more = self.gather.length() + around + end + shape.caplen as usize;
         self.current.output.bytes + more as u64 > rotate_bytes
+    }
+
+    /// Whether the clock was set back, as far as a file is long: without this the
+    /// file would go on until it has caught up. One later packet says that it was
+    /// not: two clocks that differ have no file for each packet.
+    fn set_back(&mut self, earlier: bool, rotate_ns: u64) -> bool {
+        if !earlier {
+            self.current.earlier_since = None;
+            return false;
+        }
+        let now = clock::monotonic();
+        let since = *self.current.earlier_since.get_or_insert(now);
+        clock::nanoseconds(now.saturating_sub(since)) >= rotate_ns
     }
 
     /// Begins the next file, then ends the present one: where the next cannot be
