@@ -224,7 +224,7 @@ impl Capture {
             if block.is_some() {
                 return Ok(block);
             }
-            let watched = self.any || self.waiter.removal().is_some();
+            let watched = self.any || self.waiter.watches_removal();
             // Nobody else may look why nothing comes: a held block.
             let watching = log::enabled(Level::Warn) && self.ring.held() > 0;
             let short = !watched || watching;

@@ -172,10 +172,7 @@ impl Capture {
             (info.ifindex, info.link_type) = (ifindex, link_type);
             std::mem::replace(&mut info.interface, asked.to_string_lossy().into_owned())
         };
-        if let Some(removal) = self.waiter.removal() {
-            // Out of memory for six instructions: the waits' looks remain.
-            let _ = removal.watch(Watched::Removal(ifindex));
-        }
+        self.waiter.watch_removal_of(ifindex);
         self.events.restart(&self.socket, ifindex, name.to_bytes());
         self.environment.lock().rebind(ifindex);
         // It may be down or gone again.

@@ -19,7 +19,7 @@
 use crate::afpacket::events::Notices;
 use crate::sys::Result;
 use crate::sys::epoll::{Epoll, EventFd, poll_any};
-use crate::sys::link_watch::LinkWatch;
+use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::socket::Socket;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +53,8 @@ pub struct Waiter {
     wakeup: EventFd,
     stop: EventFd,
     removal: Option<LinkWatch>,
+    /// It is for another interface.
+    removal_is_stale: AtomicBool,
     /// A wakeup may be pending: saves a system call where none is.
     maybe_woken: AtomicBool,
     stopped: AtomicBool,
@@ -74,6 +76,7 @@ impl Waiter {
             wakeup: EventFd::new()?,
             stop: EventFd::new()?,
             removal,
+            removal_is_stale: AtomicBool::new(false),
             maybe_woken: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -120,9 +123,18 @@ impl Waiter {
         Ok(reported)
     }
 
-    /// Where a removal of the interface is reported.
-    pub fn removal(&self) -> Option<&LinkWatch> {
-        self.removal.as_ref()
+    /// Whether a removal of the interface is reported.
+    pub fn watches_removal(&self) -> bool {
+        self.removal.is_some() && !self.removal_is_stale.load(Ordering::Relaxed)
+    }
+
+    /// Another interface is bound.
+    pub fn watch_removal_of(&self, ifindex: u32) {
+        if let Some(removal) = &self.removal {
+            // Memory can be missing for the few instructions of its filter.
+            let refused = removal.watch(Watched::Removal(ifindex)).is_err();
+            self.removal_is_stale.store(refused, Ordering::Relaxed);
+        }
     }
 
     /// Takes note of a reported removal.

@@ -724,6 +724,37 @@ static void test_rebind_watches(void)
     capture_close(capture);
 }
 
+/* The notices' filter cannot be changed: the waits look for themselves. */
+static void rebinds_unwatched(void *user)
+{
+    struct netring_capture *capture = open_with("v0", 0);
+    struct waiter waiter;
+    int64_t since;
+
+    (void)user;
+    refuse(&(struct refusal){SYS_setsockopt,
+                             ENOMEM,
+                             2,
+                             {{.argument = 1, .mask = UINT32_MAX, .value = SOL_SOCKET},
+                              {.argument = 2, .mask = UINT32_MAX, .value = SO_ATTACH_FILTER}}});
+    is_int(netring_capture_rebind(capture, "w0", 0, 0, NULL), 0, "no memory for a filter");
+    net_link_up("w0", false);
+    waiter_start(&waiter, &wait_kinds[0], capture);
+    sleep_ms(100);
+    since = now_ms();
+    net_link_delete("w0");
+    waiter_ends(&waiter, NETRING_ENODEV, since, "unwatched, the next one is removed while down");
+    capture_close(capture);
+}
+
+static void test_rebind_unwatched(void)
+{
+    net_veth("v0", "v1");
+    net_veth("w0", "w1");
+    child_run("no memory for a filter", rebinds_unwatched, NULL);
+    net_link_delete("v0");
+}
+
 /* Blocks still in the ring know the interface they came through, and so does each packet of the
  * block that was open during the change. */
 static void test_rebind_blocks(void)
@@ -852,6 +883,7 @@ int main(void)
     test_without_netlink();
     test_rebind();
     test_rebind_watches();
+    test_rebind_unwatched();
     test_rebind_blocks();
     test_rebind_to_loopback();
     test_rebind_counters();
