@@ -250,7 +250,8 @@ fi
 
 # ---- the C suite, four ways --------------------------------------------------
 # .so and .a as users link them; ASan + UBSan around the tests' own code, with the .a; valgrind on
-# the programs linked with the .so. A program that says "no-valgrind: reason" in a comment is spared.
+# the programs linked with the .so. A program that says "no-valgrind: reason" in a comment is spared;
+# one that says "no-archive: reason" meets the .a with ASan alone.
 program() { # VARIANT NAME
     make --no-print-directory -s -f tests/programs.mk "build/check/c/$1/$2" || exit 1
     case $1 in
@@ -277,6 +278,7 @@ if [ -n "$built" ]; then
     for variant in so a asan; do
         for source in tests/c/test_*.c; do
             [ -f "$source" ] || continue
+            [ $variant = a ] && grep -q 'no-archive:' "$source" && continue
             name=$(basename "$source" .c)
             in_bash "c-$variant-${name#test_}" "${TEST_TIMEOUT:-120}" "program $variant $name"
         done

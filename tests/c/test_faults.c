@@ -6,7 +6,9 @@
  * Elsewhere: each step of open with each errno that has its own words, ENOMEM of the ring and no
  * netlink (test_errors), MAP_LOCKED over the limit (test_log), close without copies (test_races).
  *
- * no-valgrind: its own system calls would be refused too */
+ * no-valgrind: its own system calls would be refused too
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>

@@ -1,7 +1,9 @@
 /* The descriptor for event loops is readable exactly while netring_capture_next_block(capture, 0)
  * would return something. With K blocks ready and one taken at every event there are exactly K
  * events, none while all are held, and no block waits for more traffic: with poll, level and edge
- * epoll, io_uring, and several threads. */
+ * epoll, io_uring, and several threads.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>

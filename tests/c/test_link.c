@@ -1,4 +1,6 @@
-/* What becomes of the captured interface: events, waits that go on, captures bound anew. */
+/* What becomes of the captured interface: events, waits that go on, captures bound anew.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 /* Link events and rebinds where something else happens in between: notices that were lost, errors
- * that another interface left, system calls refused later, other namespaces, other threads. */
+ * that another interface left, system calls refused later, other namespaces, other threads.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 /* The line of the log that says why packets were dropped: each cause provoked for real, and the
- * numbers held against the counters. */
+ * numbers held against the counters.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <fcntl.h>

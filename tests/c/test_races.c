@@ -1,6 +1,8 @@
 /* Moments that are hard to hit: a block taken while the kernel has lapped the ring, parts handed
  * out before the ring is full, a wakeup or a close in the middle of a dispatch, damage in the ring,
- * a release during a close that cannot copy. */
+ * a release during a close that cannot copy.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>

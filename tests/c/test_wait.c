@@ -1,4 +1,6 @@
-/* Waits: time limits, signals, wakeup, stop, flush, and blocks in the hands of several threads. */
+/* Waits: time limits, signals, wakeup, stop, flush, and blocks in the hands of several threads.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>
