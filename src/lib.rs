@@ -21,5 +21,6 @@ pub mod interface;
 pub mod log;
 pub mod packet;
 pub mod savefile;
+pub mod signals;
 #[allow(unsafe_code)]
 pub mod sys;

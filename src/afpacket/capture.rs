@@ -259,7 +259,7 @@ impl Capture {
         }
         let deadline = Deadline::after(timeout_ms);
         loop {
-            if self.waiter.is_closing() || !self.belongs().is_ours() {
+            if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
                 return Err(closed());
             }
             match self.events.next(&self.socket).map_err(wait_failed)? {
@@ -267,7 +267,7 @@ impl Capture {
                 Next::Gone => return Err(self.interface_gone()),
                 Next::Nothing => {}
             }
-            if self.waiter.is_stopped() {
+            if self.waiter.signals.is_stopped() {
                 return Err(stopped());
             }
             let fds = self.events.notices().map(|notices| notices.fds().map(Some));
@@ -293,14 +293,14 @@ impl Capture {
 
     fn try_next(&self, reader: &mut Reader, sure: bool) -> Result<Option<Arc<Block>>> {
         // Not ours: forked in a signal handler or log callback, in the middle of this.
-        if self.waiter.is_closing() || !self.belongs().is_ours() {
+        if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
             return Err(closed());
         }
-        if self.waiter.take_wakeup(sure) {
+        if self.waiter.signals.take_wakeup(sure) {
             self.rearm(reader);
             return Err(Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup"));
         }
-        let is_stopped = self.waiter.is_stopped();
+        let is_stopped = self.waiter.signals.is_stopped();
         if is_stopped && !reader.quiesced {
             self.quiesce(reader);
         }
@@ -311,7 +311,7 @@ impl Capture {
         }
         if is_stopped {
             // For the next thread, and for edge-triggered loops.
-            self.waiter.stop();
+            self.waiter.signals.stop();
             return Err(stopped());
         }
         let lost = match &reader.failed {
@@ -320,13 +320,13 @@ impl Capture {
             None => self.still_down(reader).then(|| self.link_down()),
         };
         if let Some(error) = lost {
-            self.waiter.more();
+            self.waiter.signals.more();
             reader.more = true;
             return Err(error);
         }
         if reader.more {
             reader.more = false;
-            self.waiter.no_more();
+            self.waiter.signals.no_more();
         }
         Ok(None)
     }
@@ -344,11 +344,11 @@ impl Capture {
             || reader.failed.is_some()
             || reader.down != Down::No
             || reported.woken
-            || self.waiter.is_stopped();
+            || self.waiter.signals.is_stopped();
         if more {
-            self.waiter.more();
+            self.waiter.signals.more();
         } else if reader.more {
-            self.waiter.no_more();
+            self.waiter.signals.no_more();
         }
         reader.more = more;
     }
@@ -506,7 +506,7 @@ impl Capture {
             if let (Err(errno), false) = (again, reader.gone) {
                 reader.failed = Some(bind_failed("capturing could not go on after a flush", errno));
                 reader.more = true;
-                self.waiter.more();
+                self.waiter.signals.more();
             }
             if reader.gone {
                 return Err(self.interface_gone());
@@ -524,7 +524,7 @@ impl Capture {
         reader.log(Level::Debug, format_args!("{}: flushed, ready: {ready}", self.name()));
         if ready {
             reader.more = true;
-            self.waiter.more();
+            self.waiter.signals.more();
         }
         Ok(())
     }
@@ -555,7 +555,7 @@ impl Capture {
         } else {
             return;
         }
-        self.waiter.more();
+        self.waiter.signals.more();
         reader.more = true;
     }
 
@@ -631,20 +631,20 @@ impl Capture {
 
     /// Ends one wait. Async-signal-safe.
     pub fn wakeup(&self) {
-        self.waiter.wakeup();
+        self.waiter.signals.wakeup();
     }
 
     /// Forgets a pending wakeup.
     pub fn clear_wakeup(&self) {
         self.with_reader(|reader| {
-            self.waiter.take_wakeup(true);
+            self.waiter.signals.take_wakeup(true);
             self.rearm(reader);
         });
     }
 
     /// Ends every wait once what was received is handed out. Async-signal-safe.
     pub fn stop(&self) {
-        self.waiter.stop();
+        self.waiter.signals.stop();
     }
 
     /// All counters.
@@ -706,7 +706,7 @@ impl Capture {
     pub fn interrupt(&self, in_use: bool) {
         // The eventfd is shared with a process that may go on with the capture.
         if in_use || self.belongs() != Belongs::everywhere() {
-            self.waiter.close();
+            self.waiter.signals.close();
         }
     }
 

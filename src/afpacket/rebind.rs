@@ -61,10 +61,10 @@ impl Capture {
         };
         loop {
             // Not ours: forked in a signal handler during the wait.
-            if self.waiter.is_closing() || !self.belongs().is_ours() {
+            if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
                 return Err(Error::new(Kind::BadHandle, "capture", "the capture is closed"));
             }
-            if self.waiter.is_stopped() {
+            if self.waiter.signals.is_stopped() {
                 return Err(stopped());
             }
             let ifindex = match (target, &name) {
@@ -95,7 +95,7 @@ impl Capture {
     /// Binds to an interface, which was asked for by a name or by its index.
     fn bind_to(&self, ifindex: u32, asked: Option<&CString>) -> Result<()> {
         self.with_reader(|reader| {
-            if self.waiter.is_stopped() {
+            if self.waiter.signals.is_stopped() {
                 return Err(stopped());
             }
             let name = self.socket.interface_name(ifindex).map_err(|errno| match errno.0 {

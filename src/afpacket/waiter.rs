@@ -17,20 +17,18 @@
 //! second epoll around both.
 
 use crate::afpacket::events::Notices;
+use crate::signals::{FREE, Signals, WAKEUP};
 use crate::sys::Result;
-use crate::sys::epoll::{Epoll, EventFd, poll_any};
+use crate::sys::epoll::{Epoll, poll_any};
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::socket::Socket;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const SOCKET: u64 = 0;
-const MORE: u64 = 1;
-const WAKEUP: u64 = 2;
-const STOP: u64 = 3;
-const REMOVAL: u64 = 4;
-const PACKETS: u64 = 5;
-const EVENTS: u64 = 6;
+const SOCKET: u64 = FREE;
+const REMOVAL: u64 = FREE + 1;
+const PACKETS: u64 = FREE + 2;
+const EVENTS: u64 = FREE + 3;
 
 /// What a wait reported, as far as it needs an answer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,16 +47,11 @@ pub struct Waiter {
     epoll: Epoll,
     /// What outer loops get where they want events too.
     with_events: Option<Epoll>,
-    more: EventFd,
-    wakeup: EventFd,
-    stop: EventFd,
+    /// What ends a wait besides packets.
+    pub signals: Signals,
     removal: Option<LinkWatch>,
     /// It is for another interface.
     removal_is_stale: AtomicBool,
-    /// A wakeup may be pending: saves a system call where none is.
-    maybe_woken: AtomicBool,
-    stopped: AtomicBool,
-    closing: AtomicBool,
 }
 
 impl Waiter {
@@ -72,19 +65,12 @@ impl Waiter {
         let waiter = Self {
             epoll: Epoll::new()?,
             with_events: if events.is_some() { Some(Epoll::new()?) } else { None },
-            more: EventFd::new()?,
-            wakeup: EventFd::new()?,
-            stop: EventFd::new()?,
+            signals: Signals::new()?,
             removal,
             removal_is_stale: AtomicBool::new(false),
-            maybe_woken: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
         };
         waiter.epoll.add(socket.fd(), libc::EPOLLIN | libc::EPOLLET, SOCKET)?;
-        waiter.epoll.add(waiter.more.fd(), libc::EPOLLIN, MORE)?;
-        waiter.epoll.add(waiter.wakeup.fd(), libc::EPOLLIN, WAKEUP)?;
-        waiter.epoll.add(waiter.stop.fd(), libc::EPOLLIN, STOP)?;
+        waiter.signals.watch(&waiter.epoll)?;
         if let Some(removal) = &waiter.removal {
             waiter.epoll.add(removal.fd(), libc::EPOLLIN, REMOVAL)?;
         }
@@ -105,7 +91,7 @@ impl Waiter {
     /// Waits until one of `fds` is readable, a stop or a close, for at most
     /// `timeout_ms` (-1: for ever).
     pub fn wait_for(&self, fds: [Option<BorrowedFd<'_>>; 2], timeout_ms: i32) -> Result<()> {
-        poll_any([Some(self.stop.fd()), fds[0], fds[1]], timeout_ms)
+        poll_any([Some(self.signals.stop_fd()), fds[0], fds[1]], timeout_ms)
     }
 
     /// Waits until something may have happened, for at most `timeout_ms` (-1:
@@ -142,51 +128,5 @@ impl Waiter {
         if let Some(removal) = &self.removal {
             removal.clear();
         }
-    }
-
-    /// Something else is ready: readable, with a fresh edge.
-    pub fn more(&self) {
-        self.more.signal();
-    }
-
-    /// Nothing else is ready.
-    pub fn no_more(&self) {
-        self.more.clear();
-    }
-
-    /// Ends one wait. Async-signal-safe.
-    pub fn wakeup(&self) {
-        self.wakeup.signal();
-        // After the signal: whoever sees the hint finds the signal.
-        self.maybe_woken.store(true, Ordering::Release);
-    }
-
-    /// Takes a pending wakeup. `sure`: ask the kernel, not the hint.
-    pub fn take_wakeup(&self, sure: bool) -> bool {
-        let hint = self.maybe_woken.load(Ordering::Relaxed)
-            && self.maybe_woken.swap(false, Ordering::Acquire);
-        (hint || sure) && self.wakeup.clear()
-    }
-
-    /// Ends every wait, now and later. Async-signal-safe.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.stop.signal();
-    }
-
-    /// Whether [`stop`](Self::stop) was called.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    /// Sends every waiting thread home, because the capture is being closed.
-    pub fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.stop.signal();
-    }
-
-    /// Whether [`close`](Self::close) was called.
-    pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::config::{CaptureConfig, Profile, flags};
 use crate::error::{Error, Result};
-use crate::ffi::filter::{FILTERS, netring_filter};
+use crate::ffi::filter::{configured_filter, netring_filter};
 use crate::ffi::guard::guard;
-use crate::ffi::pointers::{CStruct, SHORTEST, put_sized, read_sized, writable, writable_sized};
+use crate::ffi::pointers::{CStruct, SHORTEST, put_sized, read_config, writable, writable_sized};
 use std::ffi::c_int;
 use std::mem::offset_of;
 
@@ -143,32 +143,14 @@ impl From<&CaptureConfig> for netring_capture_config {
     }
 }
 
-/// Reads the caller's configuration over the defaults; NULL is the defaults.
+/// The caller's configuration over the defaults; NULL is the defaults.
 ///
 /// # Safety
 /// `config`, if not NULL, is readable for the size it says it has.
 unsafe fn read(config: *const netring_capture_config) -> Result<netring_capture_config> {
     let defaults = netring_capture_config::from(&CaptureConfig::default());
-    if config.is_null() {
-        return Ok(defaults);
-    }
-    writable(config.cast_mut(), "config")?;
-    let words: *const u32 = config.cast();
-    // SAFETY: not NULL, aligned; the first field, by the caller's promise.
-    let size = unsafe { words.read() };
-    // SAFETY: a structure has its first two fields.
-    let second = unsafe { words.add(1) };
-    // SAFETY: as above.
-    let init = unsafe { second.read() };
-    if init != NETRING_CAPTURE_CONFIG_INIT_WORD {
-        return Err(Error::config(
-            "init",
-            "config was never initialised: call netring_capture_config_init, or start from \
-             NETRING_CAPTURE_CONFIG_INIT",
-        ));
-    }
     // SAFETY: the caller's promise.
-    unsafe { read_sized(config, "config", size as usize, defaults) }
+    unsafe { read_config(config, "capture", NETRING_CAPTURE_CONFIG_INIT_WORD, defaults) }
 }
 
 /// The core's configuration for the caller's.
@@ -180,15 +162,7 @@ pub(crate) unsafe fn capture_config(
 ) -> Result<CaptureConfig> {
     // SAFETY: the caller's promise.
     let config = unsafe { read(config)? };
-    let filter = if config.filter.is_null() {
-        None
-    } else {
-        let filter = FILTERS.pin(config.filter).map_err(|mut error| {
-            error.option = "filter".into();
-            error
-        })?;
-        Some((*filter).clone())
-    };
+    let filter = configured_filter(config.filter)?;
     Ok(CaptureConfig {
         block_size: config.block_size,
         block_count: config.block_count,

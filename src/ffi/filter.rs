@@ -28,6 +28,18 @@ pub type sock_filter = Instruction;
 
 pub(crate) static FILTERS: Table<Program> = Table::new(HandleKind::Filter);
 
+/// The program of a configuration's `filter`; NULL: none.
+pub(crate) fn configured_filter(filter: *mut netring_filter) -> Result<Option<Program>> {
+    if filter.is_null() {
+        return Ok(None);
+    }
+    let filter = FILTERS.pin(filter).map_err(|mut error| {
+        error.option = "filter".into();
+        error
+    })?;
+    Ok(Some((*filter).clone()))
+}
+
 fn hand_out(program: Program, out: *mut *mut netring_filter) -> Result<c_int> {
     fork::claim()?;
     let handle = FILTERS.insert(Arc::new(program))?;

@@ -85,6 +85,43 @@ pub(crate) unsafe fn put_sized<T: CStruct>(out: *mut T, size: usize, value: &T) 
     unsafe { rest.write_bytes(0, size - both) };
 }
 
+/// Reads a configuration, a structure that begins with its size and an init
+/// word, over the defaults; NULL is the defaults. `object` is that of
+/// netring_<object>_config_init.
+///
+/// # Safety
+/// `config`, if not NULL, is readable for the size it says it has.
+pub(crate) unsafe fn read_config<T: CStruct>(
+    config: *const T,
+    object: &str,
+    init_word: u32,
+    defaults: T,
+) -> Result<T> {
+    if config.is_null() {
+        return Ok(defaults);
+    }
+    checked(config, "config")?;
+    let words: *const u32 = config.cast();
+    // SAFETY: not NULL, aligned; the first field, by the caller's promise.
+    let size = unsafe { words.read() };
+    // SAFETY: a structure has its first two fields.
+    let second = unsafe { words.add(1) };
+    // SAFETY: as above.
+    let init = unsafe { second.read() };
+    if init != init_word {
+        return Err(Error::config(
+            "init",
+            format!(
+                "config was never initialised: call netring_{object}_config_init, or start from \
+                 NETRING_{}_CONFIG_INIT",
+                object.to_ascii_uppercase()
+            ),
+        ));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { read_sized(config, "config", size as usize, defaults) }
+}
+
 /// Reads a structure of `size` bytes over `base`: an older, shorter one changes
 /// only what it knows; in a newer, longer one everything unknown must be zero.
 ///

@@ -4,11 +4,11 @@ use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, netring_block};
 use crate::ffi::capture::{netring_stats, next_packet};
 use crate::ffi::error::{copy_text, describe, guard_reporting, netring_error};
-use crate::ffi::filter::{FILTERS, netring_filter};
+use crate::ffi::filter::{configured_filter, netring_filter};
 use crate::ffi::guard::{guard, guard_handle, refuse};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
 use crate::ffi::pointers::{
-    CStruct, SHORTEST, put, put_sized, read_sized, text, writable, writable_sized,
+    CStruct, SHORTEST, put, put_sized, read_config, text, writable, writable_sized,
 };
 use crate::packet::{NETRING_LINKTYPE_UNKNOWN, netring_packet};
 use crate::savefile::reader::parse::{Format, Interface};
@@ -265,36 +265,11 @@ fn on_reader(
 /// # Safety
 /// `config`, if not NULL, is readable for the size it says it has.
 unsafe fn reader_config(config: *const netring_reader_config) -> Result<ReaderConfig> {
-    if config.is_null() {
-        return Ok(ReaderConfig::default());
-    }
-    writable(config.cast_mut(), "config")?;
-    let words: *const u32 = config.cast();
-    // SAFETY: not NULL, aligned; the first field, by the caller's promise.
-    let size = unsafe { words.read() };
-    // SAFETY: a structure has its first two fields.
-    let second = unsafe { words.add(1) };
-    // SAFETY: as above.
-    let init = unsafe { second.read() };
-    if init != NETRING_READER_CONFIG_INIT_WORD {
-        return Err(Error::config(
-            "init",
-            "config was never initialised: call netring_reader_config_init, or start from \
-             NETRING_READER_CONFIG_INIT",
-        ));
-    }
     let defaults = netring_reader_config::from(&ReaderConfig::default());
     // SAFETY: the caller's promise.
-    let config = unsafe { read_sized(config, "config", size as usize, defaults)? };
-    let filter = if config.filter.is_null() {
-        None
-    } else {
-        let filter = FILTERS.pin(config.filter).map_err(|mut error| {
-            error.option = "filter".into();
-            error
-        })?;
-        Some((*filter).clone())
-    };
+    let config =
+        unsafe { read_config(config, "reader", NETRING_READER_CONFIG_INIT_WORD, defaults)? };
+    let filter = configured_filter(config.filter)?;
     Ok(ReaderConfig {
         block_size: config.block_size,
         packet_limit: config.packet_limit,

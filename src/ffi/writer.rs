@@ -7,7 +7,7 @@ use crate::ffi::error::{describe, guard_handle_reporting, guard_reporting, netri
 use crate::ffi::guard::{guard, guard_handle};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
 use crate::ffi::pointers::{
-    CStruct, SHORTEST, put, put_sized, read_sized, text, writable, writable_sized,
+    CStruct, SHORTEST, put, put_sized, read_config, read_sized, text, writable, writable_sized,
 };
 use crate::packet::{NETRING_LINKTYPE_UNKNOWN, Packet, netring_packet};
 use crate::savefile::writer::{BlockSource, Source, Statistics, Writer, WriterConfig, flags};
@@ -121,27 +121,10 @@ impl From<&WriterConfig> for netring_writer_config {
 /// # Safety
 /// `config`, if not NULL, is readable for the size it says it has.
 unsafe fn writer_config(config: *const netring_writer_config) -> Result<WriterConfig> {
-    if config.is_null() {
-        return Ok(WriterConfig::default());
-    }
-    writable(config.cast_mut(), "config")?;
-    let words: *const u32 = config.cast();
-    // SAFETY: not NULL, aligned; the first field, by the caller's promise.
-    let size = unsafe { words.read() };
-    // SAFETY: a structure has its first two fields.
-    let second = unsafe { words.add(1) };
-    // SAFETY: as above.
-    let init = unsafe { second.read() };
-    if init != NETRING_WRITER_CONFIG_INIT_WORD {
-        return Err(Error::config(
-            "init",
-            "config was never initialised: call netring_writer_config_init, or start from \
-             NETRING_WRITER_CONFIG_INIT",
-        ));
-    }
     let defaults = netring_writer_config::from(&WriterConfig::default());
     // SAFETY: the caller's promise.
-    let config = unsafe { read_sized(config, "config", size as usize, defaults)? };
+    let config =
+        unsafe { read_config(config, "writer", NETRING_WRITER_CONFIG_INIT_WORD, defaults)? };
     Ok(WriterConfig {
         format: config.format,
         max_files: config.max_files,

@@ -1,6 +1,5 @@
 #include "files.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -435,28 +434,17 @@ static struct {
     void (*close)(void *pcap);
 } libpcap;
 
-static bool find(void *library, const char *name, void *function)
-{
-    void *symbol = dlsym(library, name);
-
-    memcpy(function, &symbol, sizeof symbol);
-    return symbol != NULL;
-}
-
 const char *libpcap_load(void)
 {
-    static const char *const names[] = {"libpcap.so.1", "libpcap.so.0.8", "libpcap.so"};
-    void *library = NULL;
+    void *library = libpcap_open();
 
-    for (size_t i = 0; i < COUNT(names) && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return "libpcap is not installed";
-    if (!find(library, "pcap_open_offline_with_tstamp_precision", &libpcap.open) ||
-        !find(library, "pcap_datalink", &libpcap.datalink) ||
-        !find(library, "pcap_next_ex", &libpcap.next_ex) ||
-        !find(library, "pcap_geterr", &libpcap.geterr) ||
-        !find(library, "pcap_close", &libpcap.close))
+    if (!library_find(library, "pcap_open_offline_with_tstamp_precision", &libpcap.open) ||
+        !library_find(library, "pcap_datalink", &libpcap.datalink) ||
+        !library_find(library, "pcap_next_ex", &libpcap.next_ex) ||
+        !library_find(library, "pcap_geterr", &libpcap.geterr) ||
+        !library_find(library, "pcap_close", &libpcap.close))
         return "this libpcap is too old";
     return NULL;
 }

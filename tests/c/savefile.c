@@ -1,6 +1,5 @@
 #include "savefile.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -313,27 +312,16 @@ static struct {
     void (*close)(void *pcap);
 } pcap;
 
-static bool find(void *library, const char *name, void *function)
-{
-    void *symbol = dlsym(library, name);
-
-    memcpy(function, &symbol, sizeof symbol);
-    return symbol != NULL;
-}
-
 static const char *load_libpcap(void)
 {
-    static const char *const names[] = {"libpcap.so.1", "libpcap.so.0.8", "libpcap.so"};
-    static void *library;
+    void *library = libpcap_open();
 
-    for (size_t i = 0; i < COUNT(names) && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return "libpcap is not installed";
-    if (!find(library, "pcap_open_offline_with_tstamp_precision", &pcap.open) ||
-        !find(library, "pcap_next_ex", &pcap.next_ex) ||
-        !find(library, "pcap_datalink", &pcap.datalink) ||
-        !find(library, "pcap_close", &pcap.close))
+    if (!library_find(library, "pcap_open_offline_with_tstamp_precision", &pcap.open) ||
+        !library_find(library, "pcap_next_ex", &pcap.next_ex) ||
+        !library_find(library, "pcap_datalink", &pcap.datalink) ||
+        !library_find(library, "pcap_close", &pcap.close))
         return "this libpcap is too old";
     return NULL;
 }

@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
@@ -489,6 +490,26 @@ void is_footprint(struct footprint before, const char *what)
     ok(now.descriptors == before.descriptors && now.mappings == before.mappings,
        "%s: leaves no file and no mapping (files %d, were %d; mappings %d, were %d)", what,
        now.descriptors, before.descriptors, now.mappings, before.mappings);
+}
+
+/* ---- libpcap, for comparison ---- */
+
+void *libpcap_open(void)
+{
+    static const char *const names[] = {"libpcap.so.1", "libpcap.so.0.8", "libpcap.so"};
+    static void *library;
+
+    for (size_t i = 0; i < COUNT(names) && !library; i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    return library;
+}
+
+bool library_find(void *library, const char *name, void *function)
+{
+    void *symbol = dlsym(library, name);
+
+    memcpy(function, &symbol, sizeof symbol);
+    return symbol != NULL;
 }
 
 /* ---- errors ---- */

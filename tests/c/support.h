@@ -131,6 +131,12 @@ struct footprint {
 struct footprint footprint_now(void);
 void is_footprint(struct footprint before, const char *what);
 
+/* ---- libpcap, for comparison ---- */
+/* The library, opened at run time; NULL: not installed. */
+void *libpcap_open(void);
+/* Writes the address of a function of it to the pointer at `function`; false: it has none. */
+bool library_find(void *library, const char *name, void *function);
+
 /* ---- errors ---- */
 struct failure {
     int code;

@@ -4,7 +4,6 @@
  * names the savefile. */
 #include "savefile.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,29 +100,19 @@ static struct {
     void (*close)(void *pcap);
 } pcap;
 
-static bool find(void *library, const char *name, void *function)
-{
-    void *symbol = dlsym(library, name);
-
-    memcpy(function, &symbol, sizeof symbol);
-    return symbol != NULL;
-}
-
 static const char *load_libpcap(void)
 {
-    static const char *const names[] = {"libpcap.so.1", "libpcap.so.0.8", "libpcap.so"};
-    void *library = NULL;
+    void *library = libpcap_open();
 
-    for (size_t i = 0; i < COUNT(names) && !library; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return "libpcap is not installed";
-    if (!find(library, "pcap_create", &pcap.create) ||
-        !find(library, "pcap_set_snaplen", &pcap.set_snaplen) ||
-        !find(library, "pcap_set_timeout", &pcap.set_timeout) ||
-        !find(library, "pcap_set_buffer_size", &pcap.set_buffer_size) ||
-        !find(library, "pcap_activate", &pcap.activate) ||
-        !find(library, "pcap_next_ex", &pcap.next_ex) || !find(library, "pcap_close", &pcap.close))
+    if (!library_find(library, "pcap_create", &pcap.create) ||
+        !library_find(library, "pcap_set_snaplen", &pcap.set_snaplen) ||
+        !library_find(library, "pcap_set_timeout", &pcap.set_timeout) ||
+        !library_find(library, "pcap_set_buffer_size", &pcap.set_buffer_size) ||
+        !library_find(library, "pcap_activate", &pcap.activate) ||
+        !library_find(library, "pcap_next_ex", &pcap.next_ex) ||
+        !library_find(library, "pcap_close", &pcap.close))
         return "this libpcap is too old";
     return NULL;
 }

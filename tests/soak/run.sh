@@ -6,6 +6,6 @@ out=build/soak
 mkdir -p $out
 ${CC:-cc} -std=gnu11 -Wall -Wextra -Werror -O2 -g -pthread -Iinclude -o $out/soak tests/soak/soak.c \
     tests/c/net.c tests/c/tap.c tests/c/support.c -Lbuild/lib -lnetring \
-    -Wl,-rpath,"$PWD/build/lib" || exit 1
+    -ldl -Wl,-rpath,"$PWD/build/lib" || exit 1
 # Without malloc's per-thread caches, whose content counts as in use: so the heap is exact.
 GLIBC_TUNABLES=glibc.malloc.tcache_count=0 exec $out/soak

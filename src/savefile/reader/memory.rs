@@ -196,7 +196,7 @@ impl Drop for Piece {
             state.free.push(mapping);
         }
         if let Some(waiter) = state.starving.take() {
-            waiter.more();
+            waiter.signals.more();
         }
     }
 }

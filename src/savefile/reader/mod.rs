@@ -267,7 +267,7 @@ impl Reader {
         if !waits {
             state.look_at_header()?;
             // A file always has something to say, if only that it ends.
-            waiter.more();
+            waiter.signals.more();
             state.more = true;
         }
         Ok(Self {
@@ -323,13 +323,13 @@ impl Reader {
             if self.waiter.is_closing() {
                 return Err(Error::new(Kind::BadHandle, "reader", "the reader is closed"));
             }
-            if self.waiter.take_wakeup(sure) {
+            if self.waiter.signals.take_wakeup(sure) {
                 self.rearm(state);
                 return Err(Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup"));
             }
-            if self.waiter.is_stopped() {
+            if self.waiter.signals.is_stopped() {
                 // For the next thread, and for edge-triggered loops.
-                self.waiter.stop();
+                self.waiter.signals.stop();
                 return Err(Error::new(Kind::Shutdown, "stop", "the reader is stopped"));
             }
             let filled = self.fill(state);
@@ -368,9 +368,9 @@ impl Reader {
 
     fn set_more(&self, state: &mut State, more: bool) {
         if more {
-            self.waiter.more();
+            self.waiter.signals.more();
         } else if state.more {
-            self.waiter.no_more();
+            self.waiter.signals.no_more();
         }
         state.more = more;
     }
@@ -526,17 +526,17 @@ impl Reader {
 
     /// Ends one wait. Async-signal-safe.
     pub fn wakeup(&self) {
-        self.waiter.wakeup();
+        self.waiter.signals.wakeup();
     }
 
     /// Forgets a pending wakeup.
     pub fn clear_wakeup(&self) {
-        self.waiter.take_wakeup(true);
+        self.waiter.signals.take_wakeup(true);
     }
 
     /// Ends the reading. Async-signal-safe.
     pub fn stop(&self) {
-        self.waiter.stop();
+        self.waiter.signals.stop();
     }
 
     /// All counters.
@@ -615,7 +615,7 @@ impl Reader {
 
     /// Sends waiting threads home; the first half of a close.
     pub fn interrupt(&self) {
-        self.waiter.close();
+        self.waiter.signals.close();
     }
 
     /// Lets go of everything but the blocks that are held; the second half of a
