@@ -87,7 +87,7 @@ pub(crate) unsafe fn put_sized<T: CStruct>(out: *mut T, size: usize, value: &T) 
 
 /// Reads a configuration, a structure that begins with its size and an init
 /// word, over the defaults; NULL is the defaults. `object` is that of
-/// netring_<object>_config_init.
+/// `netring_<object>_config_init`.
 ///
 /// # Safety
 /// `config`, if not NULL, is readable for the size it says it has.
