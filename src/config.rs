@@ -58,7 +58,16 @@ pub mod flags {
     /// The descriptor is readable for an event too.
     pub const EVENTS_ON_FD: u64 = 0x200;
     /// All that are known.
-    pub const KNOWN: u64 = 0x3ff;
+    pub const KNOWN: u64 = RXHASH
+        | PROMISCUOUS
+        | ALL_MULTICAST
+        | IGNORE_OUTGOING
+        | KEEP_LOOPED
+        | LOCK_MEMORY
+        | EXACT
+        | KEEP_ON_FORK
+        | DOWN_IS_ERROR
+        | EVENTS_ON_FD;
 }
 
 /// Values that belong together, for one kind of use.

@@ -6,6 +6,7 @@
 
 use crate::input::Input;
 use crate::memory::{Guarded, Place};
+use netring::afpacket::record::treat::Treatment;
 use netring::afpacket::record::{BlockMemory, Position};
 use netring::ffi::block::{
     netring_block, netring_block_address, netring_block_info, netring_block_read,
@@ -357,7 +358,8 @@ fn tally(guarded: &Guarded, memory: BlockMemory, bytes: &[u8], take: bool) {
     let expected = model(bytes, false, take);
     let header = memory.header();
     let mut position = Position { offset: header.first, left: header.count };
-    let (tally, last_ns) = memory.tally(&mut position, take);
+    let (tally, last_ns) =
+        memory.treat(&mut position, &Treatment { drop_looped: take, ..Treatment::default() });
     assert_eq!(
         (tally.skipped, tally.looped as usize, tally.truncated, last_ns),
         (expected.skipped, expected.looped.len(), expected.truncated, expected.last_ns),

@@ -5,6 +5,7 @@ use crate::afpacket::consumer::Consumer;
 use crate::afpacket::counters::{Counters, Environment, KernelCounters, Lost, Stats, add};
 use crate::afpacket::events::{Event, Events, Next};
 use crate::afpacket::loss::Losses;
+use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::block::{Block, BlockInfo, Owner};
@@ -79,10 +80,8 @@ pub(super) struct Reader {
     pub(super) consumer: Consumer,
     /// Which blocks came through which interface.
     pub(super) bindings: Bindings,
-    /// Every record is looked at before its block is handed out.
-    pub(super) tally: bool,
-    /// Outgoing packets of loopback devices are marked away.
-    pub(super) drop_looped: bool,
+    /// What is done to the records before their block is handed out.
+    pub(super) treatment: Treatment,
     /// The socket's hook is drained for good; nothing new arrives.
     pub(super) quiesced: bool,
     /// The interface is gone.
@@ -142,8 +141,7 @@ pub(super) struct Parts {
     pub(super) info: CaptureInfo,
     pub(super) flags: u64,
     pub(super) link_type: Option<u16>,
-    pub(super) tally: bool,
-    pub(super) drop_looped: bool,
+    pub(super) treatment: Treatment,
     pub(super) environment: Environment,
 }
 
@@ -156,8 +154,7 @@ impl Capture {
                 ifindex: parts.info.ifindex,
                 link_type: parts.link_type,
             }),
-            tally: parts.tally,
-            drop_looped: parts.drop_looped,
+            treatment: parts.treatment,
             quiesced: false,
             gone: false,
             down: Down::No,
@@ -378,10 +375,10 @@ impl Capture {
         let mut last_ns = taken.last_ns;
         let mut away = 0;
         let partial = taken.flags & crate::block::PARTIAL != 0;
-        if reader.tally || partial {
+        if reader.treatment.is_needed() || partial {
             let mut end = taken.records;
-            let (tally, last) = taken.memory.tally(&mut end, reader.drop_looped);
-            away = tally.skipped + tally.looped;
+            let (tally, last) = taken.memory.treat(&mut end, &reader.treatment);
+            away = tally.away();
             add(&counters.skipped, tally.skipped.into());
             add(&counters.looped, tally.looped.into());
             add(&counters.truncated, tally.truncated.into());

@@ -5,6 +5,7 @@
 use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
+use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
@@ -167,8 +168,7 @@ impl Capture {
             info,
             flags: config.flags,
             link_type,
-            tally: drop_looped || may_cut,
-            drop_looped,
+            treatment: Treatment { tally: may_cut, drop_looped },
             environment,
         }))
     }

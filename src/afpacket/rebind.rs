@@ -157,7 +157,7 @@ impl Capture {
             reader.bindings.change(binding, mixed_from, mixed_to);
         }
         if hardware == arphrd::LOOPBACK && self.flags & flags::KEEP_LOOPED == 0 {
-            (reader.tally, reader.drop_looped) = (true, true);
+            reader.treatment.drop_looped = true;
         }
         (reader.gone, reader.failed) = (false, None);
         // A pending ENETDOWN may be of either interface.

@@ -24,8 +24,8 @@
 
 use crate::packet::{
     NETRING_CLOCK_COPY, NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE, NETRING_CLOCK_UNKNOWN,
-    NETRING_DIRECTION_OUTGOING, NETRING_PACKET_RXHASH, NETRING_PACKET_TRUNCATED, Packet,
-    STATUS_CERTAIN, STATUS_FROM_KERNEL, link_type,
+    NETRING_PACKET_RXHASH, NETRING_PACKET_TRUNCATED, Packet, STATUS_CERTAIN, STATUS_FROM_KERNEL,
+    link_type,
 };
 use crate::sys::packet::{arphrd, status};
 use std::ptr::NonNull;
@@ -116,17 +116,6 @@ pub struct Position {
 pub struct Corrupt {
     /// Offset of the record in the block.
     pub offset: u32,
-}
-
-/// What a pass over a block's records found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Slots the kernel never filled.
-    pub skipped: u32,
-    /// Outgoing packets of a loopback device, marked away by this pass.
-    pub looped: u32,
-    /// Packets cut.
-    pub truncated: u32,
 }
 
 impl BlockMemory {
@@ -304,29 +293,6 @@ impl BlockMemory {
         Ok(room.wrapping_sub(left))
     }
 
-    /// One pass over the records of `position`: counts, and marks outgoing
-    /// packets of loopback devices away where asked to. Afterwards `position`
-    /// stands behind the last record.
-    pub fn tally(&self, position: &mut Position, drop_looped: bool) -> (Tally, u64) {
-        let mut tally = Tally::default();
-        let mut last_ns = 0;
-        while position.left != 0 {
-            let Ok(record) = self.record(position.offset) else { break };
-            if record.status() & status::USER == 0 {
-                tally.skipped = tally.skipped.wrapping_add(1);
-            } else if drop_looped && record.is_looped() {
-                record.mark_away();
-                tally.looped = tally.looped.wrapping_add(1);
-            } else {
-                let cut = record.field(TP_SNAPLEN) < record.field(TP_LEN);
-                tally.truncated = tally.truncated.wrapping_add(u32::from(cut));
-            }
-            last_ns = record.time_ns();
-            record.step(position);
-        }
-        (tally, last_ns)
-    }
-
     /// The time of the record at `offset`, 0 where there is none.
     pub fn time_at(&self, offset: u32) -> u64 {
         self.record(offset).map_or(0, |record| record.time_ns())
@@ -426,21 +392,6 @@ impl Record {
     fn link_type(&self) -> u16 {
         link_type(self.get::<u16>(SLL_HATYPE))
     }
-
-    /// Sent by this host over a loopback device, where it arrives as well.
-    fn is_looped(&self) -> bool {
-        self.get::<u8>(SLL_PKTTYPE) == NETRING_DIRECTION_OUTGOING
-            && self.get::<u16>(SLL_HATYPE) == arphrd::LOOPBACK
-    }
-
-    /// Clears the bit that every walk asks for, in whatever language.
-    fn mark_away(&self) {
-        // SAFETY: inside the record's header.
-        let at = unsafe { self.at.add(TP_STATUS as usize) };
-        // SAFETY: mapped and aligned to 4; atomics may be shared with the kernel.
-        let word = unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) };
-        word.fetch_and(!status::USER, Ordering::Relaxed);
-    }
 }
 
 impl Filled {
@@ -507,6 +458,7 @@ fn earlier_clock(kernel: u32) -> u8 {
     }
 }
 
+pub mod treat;
 pub mod write;
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
 //! The walk over a block in memory: what a kernel writes, and what none does.
 
+use super::treat::{Tally, Treatment};
 use super::*;
-use crate::packet::{NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET, NETRING_PACKET_PROTOCOL};
+use crate::packet::{
+    NETRING_DIRECTION_OUTGOING, NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET,
+    NETRING_PACKET_PROTOCOL,
+};
+
+const DROP_LOOPED: Treatment = Treatment { tally: true, drop_looped: true };
 
 /// A block laid out as the kernel does it.
 struct Fake {
@@ -172,7 +178,7 @@ fn slots_the_kernel_never_filled_are_skipped() {
     fake.put(stale + TP_SNAPLEN, u32::MAX);
     assert_eq!(fake.walk().0.len(), 2);
     let mut all = fake.start();
-    let (tally, _) = fake.block().tally(&mut all, false);
+    let (tally, _) = fake.block().treat(&mut all, &Treatment::default());
     assert_eq!(tally, Tally { skipped: 1, looped: 0, truncated: 0 });
 }
 
@@ -235,7 +241,7 @@ fn each_bounds_check_is_live() {
         assert!(seen.is_empty() && end.is_some(), "first record at {first}");
         let before = fake.memory.clone();
         let mut all = fake.start();
-        assert_eq!(fake.block().tally(&mut all, true), (Tally::default(), 0));
+        assert_eq!(fake.block().treat(&mut all, &DROP_LOOPED), (Tally::default(), 0));
         assert_eq!(fake.memory, before);
     }
 }
@@ -261,7 +267,7 @@ fn outgoing_packets_of_lo_are_marked_away_once() {
         fake.put(at + SLL_PKTTYPE, if n == 1 { 0_u8 } else { NETRING_DIRECTION_OUTGOING });
     }
     let mut all = fake.start();
-    let (tally, last_ns) = fake.block().tally(&mut all, true);
+    let (tally, last_ns) = fake.block().treat(&mut all, &DROP_LOOPED);
     assert_eq!(tally, Tally { skipped: 0, looped: 2, truncated: 1 });
     assert_eq!(last_ns, fake.block().time_at(fake.records[3]));
     let kept: Vec<u64> = fake.walk().0.iter().map(|p| p.0).collect();
@@ -278,7 +284,7 @@ fn a_tally_ends_behind_the_last_record_of_an_open_block() {
     let next = fake.end();
     fake.put(second + TP_NEXT_OFFSET, next - second);
     let mut position = fake.start();
-    fake.block().tally(&mut position, false);
+    fake.block().treat(&mut position, &Treatment::default());
     assert_eq!(position, Position { offset: next, left: 0 });
 }
 
@@ -331,7 +337,7 @@ fn overwritten_memory_never_leads_out_of_the_block() {
         }
         ended_early += u32::from(fake.walk().1.is_some());
         let mut all = fake.start();
-        fake.block().tally(&mut all, true);
+        fake.block().treat(&mut all, &DROP_LOOPED);
     }
     assert!(ended_early > rounds / 100, "the mutations hit nothing: {ended_early}");
 }
