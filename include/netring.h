@@ -27,8 +27,8 @@ extern "C" {
 /* ---- handles ---- */
 
 /**
- * A filter: a classic BPF program, checked and immutable. A token, never
- * dereferenced.
+ * A filter: a classic BPF program, checked and immutable, or an eBPF program. A
+ * token, never dereferenced.
  */
 struct netring_filter;
 
@@ -396,9 +396,32 @@ int netring_filter_new_ddd(const char *text,
                            struct netring_error *err);
 
 /**
+ * Makes a filter of an eBPF program (BPF_PROG_TYPE_SOCKET_FILTER) that
+ * bpf(BPF_PROG_LOAD) or BPF_OBJ_GET gave a descriptor of. It is duplicated: the
+ * caller may close `prog_fd`. What the program returns is how many bytes it
+ * keeps of a packet; 0 rejects it. Attaching it (SO_ATTACH_BPF, Linux 3.19) needs
+ * no privilege beyond the capture's.
+ *
+ * It runs in the kernel only: netring_filter_match and netring_filter_count say
+ * NETRING_ENOTSUP, readers refuse it, and with a `snap_length` an open is
+ * NETRING_EINVAL, since the program alone says how much is kept.
+ *
+ * Errors: NETRING_EINVAL, `out` is NULL, or `prog_fd` is no descriptor.
+ * NETRING_EFILTER, it is a descriptor of something else. NETRING_ESOCKOPT, the
+ * kernel refuses the program for another reason (ENOMEM: its size,
+ * net.core.optmem_max). NETRING_EIO, NETRING_ESOCKET, descriptors have run out.
+ * NETRING_ENOTSUP, Linux before 4.14. On an error `*out` is not written.
+ * Ownership: the caller frees `*out` with netring_filter_free. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `out` and `err` must be writable.
+ */
+int netring_filter_new_ebpf(int prog_fd, struct netring_filter **out, struct netring_error *err);
+
+/**
  * The number of instructions of a filter.
  *
- * Errors: NETRING_EBADF, not a filter. MT-Safe.
+ * Errors: NETRING_EBADF, not a filter. NETRING_ENOTSUP, an eBPF program.
+ * MT-Safe.
  */
 int netring_filter_count(struct netring_filter *filter);
 
@@ -413,7 +436,8 @@ int netring_filter_count(struct netring_filter *filter);
  * Errors: NETRING_EBADF, not a filter. NETRING_EINVAL, a NULL argument or a
  * wrong size. NETRING_ENOTSUP, the program asks for something that is not
  * known of this packet (the kernel's flow hash at filter time, its mark, the
- * CPU, or bytes that were cut off): no verdict rather than a guess.
+ * CPU, or bytes that were cut off): no verdict rather than a guess; or it is an
+ * eBPF program.
  * MT-Safe.
  * Caller: `packet` must be readable for `size` bytes, and its data for `caplen`.
  */

@@ -93,7 +93,7 @@ class error : public std::exception
     struct netring_error detail_;
 };
 
-// A classic BPF program. A capture keeps its own copy: it may go once the capture is open.
+// A classic BPF program, or an eBPF one. A capture keeps its own copy: it may go once the capture is open.
 class filter
 {
   public:
@@ -110,6 +110,16 @@ class filter
         struct netring_error detail;
         struct netring_filter *handle = nullptr;
         if (netring_filter_new_ddd(text.data(), text.size(), &handle, &detail) < 0)
+            throw error(detail);
+        return filter(handle);
+    }
+
+    // An eBPF program of type BPF_PROG_TYPE_SOCKET_FILTER; its descriptor stays the caller's.
+    static filter ebpf(int prog_fd)
+    {
+        struct netring_error detail;
+        struct netring_filter *handle = nullptr;
+        if (netring_filter_new_ebpf(prog_fd, &handle, &detail) < 0)
             throw error(detail);
         return filter(handle);
     }

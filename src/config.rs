@@ -11,7 +11,7 @@
 )]
 
 use crate::error::{Error, Kind, Result};
-use crate::filter::Program;
+use crate::filter::{Attachable, Filter, Program};
 use crate::sys;
 
 /// A ring is never larger than this unless `memory_limit` says so.
@@ -105,7 +105,7 @@ pub struct CaptureConfig {
     /// Bytes the ring may take; 0: `DEFAULT_MEMORY_LIMIT`.
     pub memory_limit: u64,
     /// Which packets.
-    pub filter: Option<Program>,
+    pub filter: Option<Filter>,
 }
 
 impl Default for CaptureConfig {
@@ -220,17 +220,20 @@ impl CaptureConfig {
         self.granted_block_size().checked_div(self.frame_size)?.checked_mul(self.block_count)
     }
 
-    /// The program to attach: the filter with the snap length worked in.
+    /// What to attach: the filter with the snap length worked in. `link_type` is
+    /// that of the packets (`None`: of several), asked for only where it matters.
     ///
     /// # Errors
     /// `Kind::Config`: a program that returns a computed length cannot be given
-    /// a snap length.
-    pub fn program(&self) -> Result<Option<Program>> {
+    /// a snap length. Those of `link_type`.
+    pub fn attachable(
+        &self,
+        link_type: impl FnOnce() -> Result<Option<u16>>,
+    ) -> Result<Option<Attachable>> {
         Ok(match (&self.filter, self.snap_length) {
             (None, 0) => None,
-            (None, snap) => Some(Program::keep(snap)),
-            (Some(filter), 0) => Some(filter.clone()),
-            (Some(filter), snap) => Some(filter.with_snap_length(snap)?),
+            (None, snap) => Some(Attachable::Program(Program::keep(snap))),
+            (Some(filter), snap) => Some(filter.resolve(link_type)?.with_snap_length(snap)?),
         })
     }
 }

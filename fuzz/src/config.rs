@@ -216,7 +216,7 @@ fn expected(
         if config.filter != filter {
             return Some((NETRING_EBADF, Some("filter".into())));
         }
-        core.filter = program.map(|program| Program::new(program).unwrap());
+        core.filter = program.map(|program| Program::new(program).unwrap().into());
     }
     let named = |answer: &Answer| answer.0 == NETRING_EINVAL;
     if let Some(answer) = name.clone().filter(named) {
@@ -225,7 +225,7 @@ fn expected(
     if let Err(error) = core.validate(any) {
         return Some(of(&error));
     }
-    if let Err(error) = core.program() {
+    if let Err(error) = core.attachable(|| Ok(None)) {
         return Some(of(&error));
     }
     if name.is_some() {

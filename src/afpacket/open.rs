@@ -10,7 +10,7 @@ use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
 use crate::error::{Error, Kind, Result};
-use crate::filter::Program;
+use crate::filter::{Attachable, ebpf};
 use crate::fork;
 use crate::log::{self, Level};
 use crate::packet::link_type;
@@ -18,7 +18,7 @@ use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::mmap::Mapping;
 use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
 use crate::sys::process::Belongs;
-use crate::sys::socket::{Socket, attach_filter, interface_index};
+use crate::sys::socket::{Socket, attach_ebpf, attach_filter, interface_hardware, interface_index};
 use crate::sys::{Errno, process};
 use std::ffi::CString;
 
@@ -64,7 +64,8 @@ impl Capture {
         let any = interface == ANY.as_bytes();
         let name = interface_name(interface)?;
         config.validate(any)?;
-        let program = config.program()?;
+        let filter =
+            config.attachable(|| if any { Ok(None) } else { find_link_type(&name).map(Some) })?;
         let ifindex = if any { 0 } else { find_interface(&name)? };
         let bound = MemoryBound::now(config.memory_limit);
         let geometry = Geometry::fitting(config, bound)?;
@@ -72,8 +73,8 @@ impl Capture {
 
         let socket = Socket::packet().map_err(no_socket)?;
         option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, TPACKET_V3)?;
-        if let Some(program) = &program {
-            attach(&socket, program)?;
+        if let Some(filter) = &filter {
+            attach(&socket, filter)?;
         }
         let kernel_version = process::kernel_version();
         let timer_ms = timer_ms(config.block_timeout, kernel_version);
@@ -130,8 +131,8 @@ impl Capture {
         let keep_looped = config.has(flags::KEEP_LOOPED);
         let drop_looped = !keep_looped && (any || hardware == arphrd::LOOPBACK);
         // A packet is cut by a filter, or because it does not fit a block.
-        let may_cut = program.as_ref().is_some_and(|program| {
-            program.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
+        let may_cut = filter.as_ref().is_some_and(|filter| {
+            filter.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
         }) || u64::from(geometry.block_size) < LARGEST_PACKET + 4096;
         let mut granted = config.flags;
         if events.notices().is_none() {
@@ -201,6 +202,14 @@ pub(super) fn interface_name(interface: &[u8]) -> Result<CString> {
 
 fn find_interface(name: &CString) -> Result<u32> {
     interface_index(name).map_err(|errno| no_index(errno, name))
+}
+
+/// For a filter that depends on it.
+fn find_link_type(name: &CString) -> Result<u16> {
+    interface_hardware(name).map(link_type).map_err(|errno| match errno.0 {
+        libc::ENODEV | libc::ENXIO => not_found(name),
+        _ => no_lookup("SIOCGIFHWADDR", &name.to_string_lossy(), errno),
+    })
 }
 
 pub(super) fn no_index(errno: Errno, name: &CString) -> Error {
@@ -276,7 +285,13 @@ fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32
     })
 }
 
-fn attach(socket: &Socket, program: &Program) -> Result<()> {
+fn attach(socket: &Socket, filter: &Attachable) -> Result<()> {
+    let program = match filter {
+        Attachable::Program(program) => program,
+        Attachable::Ebpf(program) => {
+            return attach_ebpf(socket.fd(), program.fd()).map_err(ebpf::refused);
+        }
+    };
     attach_filter(socket.fd(), program.instructions()).map_err(|errno| {
         let (kind, remedy) = match errno.0 {
             libc::EINVAL => (Kind::Filter, "; the kernel does not accept this program"),

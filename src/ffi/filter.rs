@@ -1,11 +1,11 @@
-//! struct netring_filter: a classic BPF program.
+//! struct netring_filter: which packets.
 
 use crate::error::{Error, Result};
 use crate::ffi::error::{guard_reporting, netring_error};
 use crate::ffi::guard::{guard, guard_handle};
 use crate::ffi::handle::{HandleKind, Table};
 use crate::ffi::pointers::{array, put, writable};
-use crate::filter::{Instruction, Metadata, PacketView, Program, Vlan, ddd};
+use crate::filter::{Ebpf, Filter, Instruction, Metadata, PacketView, Program, Vlan, ddd};
 use crate::fork;
 use crate::packet::{
     NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET, NETRING_PACKET_PROTOCOL,
@@ -14,8 +14,8 @@ use crate::packet::{
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
-/// A filter: a classic BPF program, checked and immutable. A token, never
-/// dereferenced.
+/// A filter: a classic BPF program, checked and immutable, or an eBPF program. A
+/// token, never dereferenced.
 #[allow(non_camel_case_types)]
 #[derive(Debug)]
 pub struct netring_filter {
@@ -26,10 +26,10 @@ pub struct netring_filter {
 #[allow(non_camel_case_types)]
 pub type sock_filter = Instruction;
 
-pub(crate) static FILTERS: Table<Program> = Table::new(HandleKind::Filter);
+pub(crate) static FILTERS: Table<Filter> = Table::new(HandleKind::Filter);
 
-/// The program of a configuration's `filter`; NULL: none.
-pub(crate) fn configured_filter(filter: *mut netring_filter) -> Result<Option<Program>> {
+/// The filter that a `filter` of the caller's names; NULL: none.
+pub(crate) fn configured_filter(filter: *mut netring_filter) -> Result<Option<Filter>> {
     if filter.is_null() {
         return Ok(None);
     }
@@ -40,9 +40,9 @@ pub(crate) fn configured_filter(filter: *mut netring_filter) -> Result<Option<Pr
     Ok(Some((*filter).clone()))
 }
 
-fn hand_out(program: Program, out: *mut *mut netring_filter) -> Result<c_int> {
+fn hand_out(filter: impl Into<Filter>, out: *mut *mut netring_filter) -> Result<c_int> {
     fork::claim()?;
-    let handle = FILTERS.insert(Arc::new(program))?;
+    let handle = FILTERS.insert(Arc::new(filter.into()))?;
     // SAFETY: the callers have checked `out`.
     unsafe { put(out, "out", handle)? };
     Ok(0)
@@ -113,16 +113,51 @@ pub unsafe extern "C" fn netring_filter_new_ddd(
     unsafe { guard_reporting(err, call) }
 }
 
+/// Makes a filter of an eBPF program (BPF_PROG_TYPE_SOCKET_FILTER) that
+/// bpf(BPF_PROG_LOAD) or BPF_OBJ_GET gave a descriptor of. It is duplicated: the
+/// caller may close `prog_fd`. What the program returns is how many bytes it
+/// keeps of a packet; 0 rejects it. Attaching it (SO_ATTACH_BPF, Linux 3.19) needs
+/// no privilege beyond the capture's.
+///
+/// It runs in the kernel only: netring_filter_match and netring_filter_count say
+/// NETRING_ENOTSUP, readers refuse it, and with a `snap_length` an open is
+/// NETRING_EINVAL, since the program alone says how much is kept.
+///
+/// Errors: NETRING_EINVAL, `out` is NULL, or `prog_fd` is no descriptor.
+/// NETRING_EFILTER, it is a descriptor of something else. NETRING_ESOCKOPT, the
+/// kernel refuses the program for another reason (ENOMEM: its size,
+/// net.core.optmem_max). NETRING_EIO, NETRING_ESOCKET, descriptors have run out.
+/// NETRING_ENOTSUP, Linux before 4.14. On an error `*out` is not written.
+/// Ownership: the caller frees `*out` with netring_filter_free. MT-Safe. `err`
+/// may be NULL.
+///
+/// # Safety
+/// `out` and `err` must be writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_filter_new_ebpf(
+    prog_fd: c_int,
+    out: *mut *mut netring_filter,
+    err: *mut netring_error,
+) -> c_int {
+    let call = || {
+        writable(out, "out")?;
+        hand_out(Ebpf::new(prog_fd)?, out)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { guard_reporting(err, call) }
+}
+
 /// The number of instructions of a filter.
 ///
-/// Errors: NETRING_EBADF, not a filter. MT-Safe.
+/// Errors: NETRING_EBADF, not a filter. NETRING_ENOTSUP, an eBPF program.
+/// MT-Safe.
 ///
 /// # Safety
 /// None: any value is checked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netring_filter_count(filter: *mut netring_filter) -> c_int {
     let count = |program: &Program| c_int::try_from(program.len()).unwrap_or(c_int::MAX);
-    guard_handle(&FILTERS, filter, |program| Ok(count(program)), |_, _| {})
+    guard_handle(&FILTERS, filter, |filter| Ok(count(filter.program()?)), |_, _| {})
 }
 
 /// Runs a filter over a packet in user space, as the kernel would have:
@@ -135,7 +170,8 @@ pub unsafe extern "C" fn netring_filter_count(filter: *mut netring_filter) -> c_
 /// Errors: NETRING_EBADF, not a filter. NETRING_EINVAL, a NULL argument or a
 /// wrong size. NETRING_ENOTSUP, the program asks for something that is not
 /// known of this packet (the kernel's flow hash at filter time, its mark, the
-/// CPU, or bytes that were cut off): no verdict rather than a guess.
+/// CPU, or bytes that were cut off): no verdict rather than a guess; or it is an
+/// eBPF program.
 /// MT-Safe.
 ///
 /// # Safety
@@ -146,7 +182,8 @@ pub unsafe extern "C" fn netring_filter_match(
     packet: *const netring_packet,
     size: usize,
 ) -> c_int {
-    let call = |program: &Program| {
+    let call = |filter: &Filter| {
+        let program = filter.program()?;
         writable(packet.cast_mut(), "packet")?;
         if size < size_of::<netring_packet>() {
             return Err(Error::config("size", format!("size {size} is less than a packet's")));
@@ -159,7 +196,7 @@ pub unsafe extern "C" fn netring_filter_match(
         let kept = program.run(&view)?;
         Ok(c_int::try_from(kept).unwrap_or(c_int::MAX))
     };
-    guard_handle(&FILTERS, filter, |program| call(program), |_, _| {})
+    guard_handle(&FILTERS, filter, |filter| call(filter), |_, _| {})
 }
 
 /// What a packet's status says is known of it. The record's flow hash and

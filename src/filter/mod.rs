@@ -19,15 +19,19 @@
 
 mod ancillary;
 pub mod ddd;
+pub mod ebpf;
 mod instruction;
 mod interpret;
 mod program;
 mod validate;
+mod variant;
 mod view;
 
 pub use ancillary::Ancillary;
+pub use ebpf::Ebpf;
 pub use instruction::{Alu, Comparison, Instruction, Operand, Operation, Register, Size};
 pub use interpret::Unanswered;
 pub use program::Program;
 pub use validate::{MAX_INSTRUCTIONS, MEMORY_WORDS};
+pub use variant::{Attachable, Filter};
 pub use view::{Metadata, PacketView, Vlan};

@@ -145,6 +145,22 @@ pub fn attach_filter(fd: BorrowedFd<'_>, program: &[SockFilter]) -> Result<()> {
     Ok(())
 }
 
+/// SO_ATTACH_BPF (Linux 3.19), on a socket of any family.
+pub fn attach_ebpf(fd: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let program = program.as_raw_fd();
+    // SAFETY: a live integer and its size.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_BPF,
+            (&raw const program).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 fn empty_address() -> libc::sockaddr_ll {
     libc::sockaddr_ll {
         sll_family: 0,
@@ -163,13 +179,18 @@ pub fn interface_index(name: &CStr) -> Result<u32> {
     any_socket()?.interface_index(name)
 }
 
+/// The ARPHRD_* type of an interface of the caller's network namespace.
+pub fn interface_hardware(name: &CStr) -> Result<u16> {
+    any_socket()?.interface_hardware(name)
+}
+
 /// The name of an interface of the caller's network namespace.
 pub fn interface_name(ifindex: u32) -> Result<Vec<u8>> {
     any_socket()?.interface_name(ifindex)
 }
 
-/// A socket to ask about interfaces.
-fn any_socket() -> Result<Socket> {
+/// A socket to ask about interfaces, or whether something can be attached.
+pub fn any_socket() -> Result<Socket> {
     // SAFETY: no pointers.
     let fd =
         check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
@@ -185,6 +206,14 @@ impl Socket {
         self.interface_request(libc::SIOCGIFINDEX, &mut request)?;
         // SAFETY: SIOCGIFINDEX has written this member.
         Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+    }
+
+    /// The ARPHRD_* type of the interface with this name.
+    pub fn interface_hardware(&self, name: &CStr) -> Result<u16> {
+        let mut request = named(name.to_bytes())?;
+        self.interface_request(libc::SIOCGIFHWADDR, &mut request)?;
+        // SAFETY: SIOCGIFHWADDR has written this member.
+        Ok(unsafe { request.ifr_ifru.ifru_hwaddr }.sa_family)
     }
 
     /// The name of the interface with this index.

@@ -84,6 +84,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(err_name) \
     CALL(filter_new) \
     CALL(filter_new_ddd) \
+    CALL(filter_new_ebpf) \
     CALL(interface_info) \
     CALL(interface_list) \
     CALL(log_set) \

@@ -177,6 +177,11 @@ static void test_arguments(void)
     INVALID(netring_filter_new(all, 1, NULL, NULL));
     INVALID(netring_filter_new_ddd(NULL, 8, &out_filter, NULL));
     INVALID(netring_filter_new_ddd("1\n6 0 0 1", 9, NULL, NULL));
+    INVALID(netring_filter_new_ebpf(0, NULL, NULL));
+    INVALID(netring_filter_new_ebpf(-1, &out_filter, NULL));
+    INVALID(netring_filter_new_ebpf(9999, &out_filter, NULL));
+    is_int(netring_filter_new_ebpf(0, &out_filter, NULL), NETRING_EFILTER,
+           "a descriptor that is no eBPF program");
     INVALID(netring_filter_match(filter, NULL, whole));
     INVALID(netring_filter_match(filter, p, 0));
     INVALID(netring_log_set(99, NULL, NULL));

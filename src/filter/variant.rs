@@ -1,0 +1,96 @@
+//! What a filter handle stands for.
+
+use super::ebpf::Ebpf;
+use super::program::Program;
+use crate::error::{Error, Kind, Result};
+
+/// A filter as the caller made it. What it is for a socket may depend on the
+/// link type of the packets: [`Filter::resolve`].
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// A classic BPF program, attached as it is.
+    Program(Program),
+    /// An eBPF program that the kernel holds.
+    Ebpf(Ebpf),
+}
+
+/// What a socket is given.
+#[derive(Debug, Clone)]
+pub enum Attachable {
+    /// SO_ATTACH_FILTER.
+    Program(Program),
+    /// SO_ATTACH_BPF.
+    Ebpf(Ebpf),
+}
+
+impl Filter {
+    /// What to attach for packets of a link type; `None`: of several ("any").
+    /// The link type is asked for only where the answer depends on it.
+    ///
+    /// # Errors
+    /// Those of `link_type`.
+    pub fn resolve(&self, link_type: impl FnOnce() -> Result<Option<u16>>) -> Result<Attachable> {
+        let _ = link_type;
+        Ok(match self {
+            Self::Program(program) => Attachable::Program(program.clone()),
+            Self::Ebpf(ebpf) => Attachable::Ebpf(ebpf.clone()),
+        })
+    }
+
+    /// The program, for a run in user space.
+    ///
+    /// # Errors
+    /// `NotSupported`: an eBPF program runs in the kernel only.
+    pub fn program(&self) -> Result<&Program> {
+        match self {
+            Self::Program(program) => Ok(program),
+            Self::Ebpf(_) => Err(Error::new(
+                Kind::NotSupported,
+                "filter",
+                "not supported: an eBPF program runs in the kernel only; for user space make a \
+                 filter of classic BPF instructions",
+            )),
+        }
+    }
+}
+
+impl From<Program> for Filter {
+    fn from(program: Program) -> Self {
+        Self::Program(program)
+    }
+}
+
+impl From<Ebpf> for Filter {
+    fn from(program: Ebpf) -> Self {
+        Self::Ebpf(program)
+    }
+}
+
+impl Attachable {
+    /// As [`Program::min_keep`]; `None` for eBPF.
+    pub fn min_keep(&self) -> Option<u32> {
+        match self {
+            Self::Program(program) => program.min_keep(),
+            Self::Ebpf(_) => None,
+        }
+    }
+
+    /// The same, keeping at most `snap` bytes of a packet; 0: all.
+    ///
+    /// # Errors
+    /// `Config`: how much it keeps is computed per packet.
+    pub fn with_snap_length(self, snap: u32) -> Result<Self> {
+        match self {
+            Self::Program(program) => Ok(Self::Program(program.with_snap_length(snap)?)),
+            Self::Ebpf(_) if snap != 0 => Err(Error::config(
+                "snap_length",
+                format!(
+                    "invalid configuration: snap_length {snap} with an eBPF filter: the program \
+                     itself says per packet how much to keep, and cannot be changed; set \
+                     snap_length to 0, or let the program return at most {snap}"
+                ),
+            )),
+            ebpf @ Self::Ebpf(_) => Ok(ebpf),
+        }
+    }
+}
