@@ -5,6 +5,7 @@
 #   tests/run.sh            everything (make check)
 #   tests/run.sh NAME...    the suites whose name matches (globs: 'c-so-*' abi)
 #   tests/run.sh -l         lists the suites
+#   JOBS=4 tests/run.sh     how many C programs run side by side (3), and compilers (2)
 #
 # A suite is a command. Exit 0 is a pass, 77 a skip (its last line says why), anything else a
 # failure. Checks in its output are counted one by one: TAP lines (ok, not ok, # SKIP) and cargo's
@@ -17,18 +18,26 @@ export LC_ALL=C.UTF-8
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
 jobs=${JOBS:-2}
+# C programs that run at once: they mostly wait.
+together=${JOBS:-3}
 logs=build/check
 list=
 [ "${1-}" = -l ] && list=1 && shift
 selected=("$@")
 passed=0 failed=0 skipped=0
-skips=() failures=()
+skips=() failures=() started=()
 export CARGO_TARGET_DIR=$PWD/build/cargo
 export PATH=$PATH:/usr/sbin:/sbin
 
-# timeout has a process group of its own: Ctrl-C has to be passed on.
-running=
-trap '[ -z "$running" ] || kill "$running"; exit 130' INT TERM
+# Each suite runs as a job, and its timeout has a process group of its own: Ctrl-C has to be passed on.
+declare -A running=() # pid by name
+end_jobs() {
+    trap '' INT TERM
+    [ ${#running[@]} -eq 0 ] || kill "${running[@]}" 2>/dev/null
+    wait
+    exit 130
+}
+trap end_jobs INT TERM
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -42,23 +51,71 @@ wanted() {
     return 1
 }
 
-# suite NAME TIMEOUT COMMAND...
+# suite NAME TIMEOUT COMMAND...: while nothing else runs. False: it failed.
 suite() {
-    local name=$1 limit=$2 log start seconds rc p f s planned word
-    shift 2
+    local before=$failed
+    wanted "$1" || return 0
+    until_fewer 1
+    beside "$@"
+    until_fewer 1
+    [ "$failed" -eq "$before" ]
+}
+
+# beside NAME TIMEOUT COMMAND...: beside others, as soon as there is room.
+beside() {
+    local name=$1
     wanted "$name" || return 0
     if [ -n "$list" ]; then
         echo "$name"
         return 0
     fi
-    log=$logs/$name.log
-    start=$SECONDS
-    timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null &
-    running=$!
-    wait $running
-    rc=$?
-    running=
-    seconds=$((SECONDS - start))
+    until_fewer "$together"
+    rm -f "$logs/$name.end"
+    job "$@" &
+    running[$name]=$!
+    started+=("$name")
+}
+
+# Leaves what became of it, and after how long, in NAME.end.
+job() {
+    local name=$1 limit=$2 start=$SECONDS
+    shift 2
+    running=()
+    trap end_jobs INT TERM
+    timeout -k 10 "$limit" "$@" >"$logs/$name.log" 2>&1 </dev/null &
+    running[$name]=$!
+    wait $!
+    echo $? $limit $((SECONDS - start)) >"$logs/$name.new"
+    mv "$logs/$name.new" "$logs/$name.end"
+}
+
+# Waits until fewer suites than that are running; tells of those that ended in the order in which
+# they were started.
+until_fewer() {
+    local name
+    while :; do
+        for name in "${!running[@]}"; do
+            [ ! -f "$logs/$name.end" ] || unset "running[$name]"
+        done
+        while [ ${#started[@]} -gt 0 ] && [ -f "$logs/${started[0]}.end" ]; do
+            tell "${started[0]}"
+            started=("${started[@]:1}")
+        done
+        [ ${#running[@]} -ge "$1" ] || return 0
+        wait -n
+        if [ $? -eq 127 ]; then # no jobs: what has no end was killed with its job
+            for name in "${!running[@]}"; do
+                [ -f "$logs/$name.end" ] || echo 137 0 0 >"$logs/$name.end"
+            done
+        fi
+    done
+}
+
+# Counts a suite that ended, and says how.
+tell() {
+    local name=$1 log=$logs/$1.log limit seconds rc p f s planned word
+    read -r rc limit seconds <"$logs/$name.end"
+    rm -f "$logs/$name.end"
 
     # TAP, and cargo's summary lines.
     read -r p f s planned < <(awk '
@@ -102,7 +159,6 @@ suite() {
     if [ "$s" -gt 0 ]; then
         reasons "$name" "$rc" "$log"
     fi
-    [ "$f" -eq 0 ]
 }
 
 detail() {
@@ -132,6 +188,7 @@ skip() {
         echo "$1"
         return 0
     fi
+    until_fewer 1
     printf '%-6s %s\n' SKIP "$1"
     skips+=("$1: $2")
     skipped=$((skipped + 1))
@@ -194,6 +251,18 @@ scripts() {
 # The suites run in a process of their own, under timeout: the functions go along.
 export -f has fmt clippy rustdoc rust scripts miri fuzz_seeds
 in_bash() { suite "$1" "$2" bash -c "$3"; }
+
+# A program of the C suite that says "alone: reason" in a comment comes last, and alone.
+alone=()
+c_suite() { # SOURCE NAME TIMEOUT COMMAND...
+    local source=$1
+    shift
+    if [ -z "$list" ] && grep -q '^ \* alone: ' "$source"; then
+        wanted "$1" && alone+=("$(printf '%q ' "$@")")
+    else
+        beside "$@"
+    fi
+}
 
 build() { make --no-print-directory -j"$jobs" lib hooks; }
 examples() {
@@ -280,14 +349,14 @@ if [ -n "$built" ]; then
             [ -f "$source" ] || continue
             [ $variant = a ] && grep -q 'no-archive:' "$source" && continue
             name=$(basename "$source" .c)
-            in_bash "c-$variant-${name#test_}" "${TEST_TIMEOUT:-120}" "program $variant $name"
+            c_suite "$source" "c-$variant-${name#test_}" "${TEST_TIMEOUT:-120}" bash -c "program $variant $name"
         done
     done
     if has valgrind; then
         for source in tests/c/test_*.c; do
             [ -f "$source" ] || continue
             name=$(basename "$source" .c)
-            in_bash "c-valgrind-${name#test_}" "${TEST_TIMEOUT:-240}" "memory $name"
+            c_suite "$source" "c-valgrind-${name#test_}" "${TEST_TIMEOUT:-240}" bash -c "memory $name"
         done
     else
         skip c-valgrind "valgrind is not installed"
@@ -299,10 +368,14 @@ fi
 # Threads under ThreadSanitizer, the library's as well as the tests'.
 for name in stress races lifetime wait; do
     if [ -n "$built" ]; then
-        suite "c-tsan-$name" 400 tests/tsan.sh "$name"
+        c_suite "tests/c/test_$name.c" "c-tsan-$name" 400 tests/tsan.sh "$name"
     else
         skip "c-tsan-$name" "the build failed"
     fi
+done
+until_fewer 1
+for words in "${alone[@]}"; do
+    eval "suite $words"
 done
 
 # ---- other languages ----------------------------------------------------------

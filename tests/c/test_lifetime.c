@@ -58,6 +58,7 @@ static struct netring_capture_config traced_config(void)
     struct netring_capture_config config = small_config();
 
     config.flags |= NETRING_CAPTURE_PROMISCUOUS | NETRING_CAPTURE_ALL_MULTICAST;
+    config.block_timeout = 100; /* what block_of sends fits into one, on a busy machine too */
     return config;
 }
 

@@ -1,5 +1,7 @@
 /* Each profile is told apart by what it does: how long a lone packet waits, how much a paused
- * reader may miss, how much goes into one block. */
+ * reader may miss, how much goes into one block.
+ *
+ * alone: the rings are the largest there are, and times are told apart */
 #include "support.h"
 
 #include <stdlib.h>
