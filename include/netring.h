@@ -458,7 +458,10 @@ int netring_filter_free(struct netring_filter *filter);
 #define NETRING_PROFILE_DEFAULT 0
 /** For full links: 64 blocks of 2 MiB, 100 ms. */
 #define NETRING_PROFILE_HIGH_THROUGHPUT 1
-/** Packets within a millisecond: 64 blocks of 256 KiB, 1 ms. */
+/**
+ * Packets at once: NETRING_CAPTURE_IMMEDIATE, 64 blocks of 1 MiB, which hold 960
+ * packets of any common size, or 32768 with a snap length of 1900.
+ */
 #define NETRING_PROFILE_LOW_LATENCY 2
 /** A small ring: 32 blocks of 64 KiB, 60 ms. Super-packets of 64 KiB are cut. */
 #define NETRING_PROFILE_LOW_MEMORY 3
@@ -519,6 +522,22 @@ int netring_filter_free(struct netring_filter *filter);
  * cannot be: netring_capture_info then lacks the flag.
  */
 #define NETRING_CAPTURE_EVENTS_ON_FD 0x200
+/**
+ * Packets at once, instead of in blocks that are full or timed out: a ring with a
+ * frame for each packet (TPACKET_V2, Linux 2.6.27). Blocks, packets, descriptor,
+ * filters and counters are the same, but that
+ * - a block is what has come by the time, often one packet; its sequence number is
+ *   that of its first packet, counted from 1;
+ * - blocks_ready counts packets, blocks_held blocks; nothing counts freezes
+ *   (NETRING_STATS_FREEZES is missing from `valid`);
+ * - the kernel gives no flow hash: NETRING_CAPTURE_RXHASH has no effect, and no
+ *   packet has NETRING_PACKET_RXHASH;
+ * - the ring holds as many packets as it has frames, whatever their size
+ *   (frame_count of netring_capture_info): a snap length makes them more. Packets
+ *   above 64 KiB (BIG TCP) are cut unless `frame_size` is larger;
+ * - netring_capture_flush has nothing to do.
+ */
+#define NETRING_CAPTURE_IMMEDIATE 0x800
 /** What `init` of a struct netring_capture_config holds once it is initialised. */
 #define NETRING_CAPTURE_CONFIG_INIT_WORD 0x4e524343
 
@@ -541,7 +560,10 @@ struct netring_capture_config {
     uint32_t block_count;
     /**
      * Bytes of a frame, a multiple of 16, 96 to block_size. Default 2048. The
-     * kernel checks it and uses it for nothing: packets take what they need.
+     * kernel checks it and uses it for nothing: packets take what they need. With
+     * NETRING_CAPTURE_IMMEDIATE a frame is the room of one packet and its headers
+     * (128 bytes): at least frame_size, and so large that it holds snap_length, or
+     * 65536 bytes where that is 0 or more; but never more than a block.
      */
     uint32_t frame_size;
     /**
@@ -555,6 +577,7 @@ struct netring_capture_config {
      * for up to that long, on average half; before, in ticks of the kernel's
      * clock. 0: only full blocks (the kernel's longest: 49 days since Linux
      * 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
+     * Without effect with NETRING_CAPTURE_IMMEDIATE.
      */
     uint32_t block_timeout;
     /**
@@ -587,8 +610,8 @@ int netring_capture_config_init(struct netring_capture_config *config, size_t si
 
 /**
  * Writes a profile's values (NETRING_PROFILE_*) into an initialised
- * configuration: block_size, block_count, frame_size and block_timeout. What is
- * assigned later wins.
+ * configuration: block_size, block_count, frame_size, block_timeout, and whether
+ * `flags` has NETRING_CAPTURE_IMMEDIATE. What is assigned later wins.
  *
  * Errors: NETRING_EINVAL, `config` is NULL or was never initialised, or there
  * is no such profile. MT-Safe.
@@ -600,6 +623,12 @@ int netring_capture_config_profile(struct netring_capture_config *config, uint32
 
 /** A TPACKET_V3 ring: blocks of packets. */
 #define NETRING_METHOD_TPACKET3 3
+/**
+ * A TPACKET_V2 ring: packets one by one (NETRING_CAPTURE_IMMEDIATE). When they are
+ * handed out their headers are rewritten, so that a block has the layout of all
+ * others.
+ */
+#define NETRING_METHOD_TPACKET2 2
 /** The ring is smaller than asked for because of `memory_limit`. */
 #define NETRING_SHRUNK_MEMORY_LIMIT 0x1
 /** ... because of half of the machine's available memory. */
@@ -748,6 +777,8 @@ struct netring_stats {
 #define NETRING_STATS_INTERFACE 0x1
 /** softnet_dropped and softnet_squeezed are valid. */
 #define NETRING_STATS_SOFTNET 0x2
+/** freezes is valid. Not in immediate mode, where the kernel counts none. */
+#define NETRING_STATS_FREEZES 0x4
 
 /**
  * Opens a capture on an interface, by name, or on "any": every interface of

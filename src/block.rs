@@ -23,8 +23,10 @@ pub enum Owner {
     Ring {
         /// The ring.
         ring: Arc<Ring>,
-        /// Which block of it.
+        /// Which block of it, or which frame first.
         index: u32,
+        /// How many: 1 block, or frames.
+        count: u32,
     },
     /// A piece of a reader's memory, let go of when the block is dropped.
     Savefile(Hold),
@@ -37,7 +39,7 @@ pub enum Owner {
 pub struct BlockInfo {
     /// Records of the block, those marked away or never filled included.
     pub count: u32,
-    /// The kernel's sequence number.
+    /// The kernel's sequence number; of frames, the number of the first one.
     pub sequence: u64,
     /// Time of the first packet.
     pub first_ns: u64,
@@ -167,7 +169,7 @@ impl Block {
     /// # Errors
     /// `Kind::Config`: no packet of this block has that cookie.
     pub fn address(&self, cookie: u64) -> Result<([u8; 8], usize)> {
-        self.memory.address(cookie).map_err(|_| {
+        self.memory.address(self.first, cookie).map_err(|_| {
             Error::config("cookie", format!("cookie {cookie:#x} names no packet of this block"))
         })
     }
@@ -229,7 +231,7 @@ impl Block {
     /// Gives the memory back to its owner.
     pub fn give_back(&self) {
         match &self.owner {
-            Owner::Ring { ring, index } => ring.give_back(*index),
+            Owner::Ring { ring, index, count } => ring.give_back(*index, *count),
             Owner::Savefile(_) | Owner::Memory => {}
         }
     }

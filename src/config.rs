@@ -10,6 +10,7 @@
     )
 )]
 
+use crate::afpacket::record::frame;
 use crate::error::{Error, Kind, Result};
 use crate::filter::{Attachable, Filter, Program};
 use crate::sys;
@@ -29,6 +30,11 @@ pub const MAX_BLOCK_TIMEOUT: u32 = 65_535;
 /// SKB_MAX-like bound of the kernel for what a filter may return; a snap
 /// length above every packet cuts nothing.
 pub const MAX_SNAP_LENGTH: u32 = 0x7fff_ffff;
+/// Most frames of a ring in immediate mode: the library keeps a note of each.
+pub const MAX_FRAMES: u32 = 1 << 20;
+/// Bytes of the largest packet that needs no special setting (BIG TCP does): an
+/// MTU, or a super-packet, of 64 KiB.
+const LARGEST_COMMON_PACKET: u32 = 1 << 16;
 /// TPACKET_ALIGNMENT.
 const FRAME_ALIGNMENT: u32 = 16;
 /// Record header, link-layer address, 16 bytes of link-layer header: the
@@ -57,6 +63,8 @@ pub mod flags {
     pub const DOWN_IS_ERROR: u64 = 0x100;
     /// The descriptor is readable for an event too.
     pub const EVENTS_ON_FD: u64 = 0x200;
+    /// Each packet is handed over by itself, at once.
+    pub const IMMEDIATE: u64 = 0x800;
     /// All that are known.
     pub const KNOWN: u64 = RXHASH
         | PROMISCUOUS
@@ -67,7 +75,8 @@ pub mod flags {
         | EXACT
         | KEEP_ON_FORK
         | DOWN_IS_ERROR
-        | EVENTS_ON_FD;
+        | EVENTS_ON_FD
+        | IMMEDIATE;
 }
 
 /// Values that belong together, for one kind of use.
@@ -77,7 +86,7 @@ pub enum Profile {
     Default,
     /// For full links: a deep ring of large blocks.
     HighThroughput,
-    /// Packets within a millisecond.
+    /// Packets at once.
     LowLatency,
     /// A small ring.
     LowMemory,
@@ -92,7 +101,8 @@ pub struct CaptureConfig {
     pub block_size: u32,
     /// Blocks of the ring.
     pub block_count: u32,
-    /// Bytes of a frame; the kernel validates it and uses it for nothing else.
+    /// Bytes of a frame; without `IMMEDIATE` the kernel validates it and uses it
+    /// for nothing else.
     pub frame_size: u32,
     /// Bytes kept of each packet; 0: all.
     pub snap_length: u32,
@@ -127,14 +137,14 @@ impl Default for CaptureConfig {
 }
 
 impl CaptureConfig {
-    /// Writes a profile's values: geometry and block timeout.
+    /// Writes a profile's values: geometry, block timeout, `IMMEDIATE`.
     pub fn apply(&mut self, profile: Profile) {
         const KIB: u32 = 1 << 10;
         const MIB: u32 = 1 << 20;
         let (block_size, block_count, frame_size, block_timeout) = match profile {
             Profile::Default => (MIB, 64, 2048, 60),
             Profile::HighThroughput => (2 * MIB, 64, 2048, 100),
-            Profile::LowLatency => (256 * KIB, 64, 2048, 1),
+            Profile::LowLatency => (MIB, 64, 2048, 1),
             Profile::LowMemory => (64 * KIB, 32, 2048, 60),
             Profile::Jumbo => (2 * MIB, 32, 65_536, 60),
         };
@@ -142,6 +152,10 @@ impl CaptureConfig {
         self.block_count = block_count;
         self.frame_size = frame_size;
         self.block_timeout = block_timeout;
+        self.flags &= !flags::IMMEDIATE;
+        if profile == Profile::LowLatency {
+            self.flags |= flags::IMMEDIATE;
+        }
     }
 
     /// Whether a flag is set.
@@ -196,7 +210,18 @@ impl CaptureConfig {
                  interface: \"any\" has no link events",
             ));
         }
-        if self.frame_count().is_none() {
+        let frames = self.frame_count();
+        if self.has(flags::IMMEDIATE) && frames.is_none_or(|frames| frames > MAX_FRAMES) {
+            return Err(Error::config(
+                "frame_size",
+                format!(
+                    "frame_size {} makes more than {MAX_FRAMES} frames of {} blocks of {} bytes, \
+                     the most in immediate mode: use a larger frame_size or a smaller ring",
+                    self.frame_size, self.block_count, self.block_size
+                ),
+            ));
+        }
+        if frames.is_none() {
             return Err(Error::config(
                 "frame_size",
                 format!(
@@ -215,9 +240,26 @@ impl CaptureConfig {
         self.block_size.checked_next_multiple_of(page).unwrap_or(MAX_BLOCK_SIZE)
     }
 
+    /// Bytes of a frame. In immediate mode it holds one packet: the snap length, or
+    /// the largest packet that interfaces of common settings have, as far as a
+    /// block goes.
+    pub fn granted_frame_size(&self) -> u32 {
+        if !self.has(flags::IMMEDIATE) {
+            return self.frame_size;
+        }
+        let keep = match self.snap_length {
+            0 => LARGEST_COMMON_PACKET,
+            snap_length => snap_length.min(LARGEST_COMMON_PACKET),
+        };
+        let whole = keep.saturating_add(frame::HEADROOM).next_multiple_of(FRAME_ALIGNMENT);
+        self.frame_size.max(whole).min(self.granted_block_size())
+    }
+
     /// Frames of the ring, if they fit the kernel's 32 bits.
     pub fn frame_count(&self) -> Option<u32> {
-        self.granted_block_size().checked_div(self.frame_size)?.checked_mul(self.block_count)
+        self.granted_block_size()
+            .checked_div(self.granted_frame_size())?
+            .checked_mul(self.block_count)
     }
 
     /// What to attach: the filter with the snap length worked in. `link_type` is
@@ -340,6 +382,8 @@ pub struct Geometry {
     pub block_count: u32,
     /// Bytes of a frame.
     pub frame_size: u32,
+    /// The frames are what the kernel hands over, one by one.
+    pub frames: bool,
     /// Why there are fewer blocks than asked for.
     pub shrunk_by: Option<Bound>,
 }
@@ -371,7 +415,8 @@ impl Geometry {
         let asked = Self {
             block_size: config.granted_block_size(),
             block_count: config.block_count,
-            frame_size: config.frame_size,
+            frame_size: config.granted_frame_size(),
+            frames: config.has(flags::IMMEDIATE),
             shrunk_by: None,
         };
         if asked.memory() <= bound.bytes {
@@ -464,7 +509,7 @@ mod tests {
             ("snap_length", "0 to 2147483647", |c| c.snap_length = u32::MAX),
             ("block_timeout", "0 to 65535", |c| c.block_timeout = 65_536),
             ("busy_poll", "0 to 2147483647", |c| c.busy_poll = u32::MAX),
-            ("flags", "0x8000000000000800", |c| c.flags |= 0x8000_0000_0000_0800),
+            ("flags", "0x8000080000000000", |c| c.flags |= 0x8000_0800_0000_0000),
         ];
         for (field, words, spoil) in cases {
             let mut config = CaptureConfig::default();
@@ -520,8 +565,13 @@ mod tests {
         config.validate(false).unwrap();
         let error = Geometry::fitting(&config, bound(1 << 30)).unwrap_err();
         assert!(error.message.contains("70367670435840 bytes"), "{}", error.message);
-        let odd =
-            Geometry { block_size: 5 << 12, block_count: 3, frame_size: 2048, shrunk_by: None };
+        let odd = Geometry {
+            block_size: 5 << 12,
+            block_count: 3,
+            frame_size: 2048,
+            frames: false,
+            shrunk_by: None,
+        };
         assert_eq!((odd.memory(), odd.length()), (3 * (8 << 12), 3 * (5 << 12)));
     }
 

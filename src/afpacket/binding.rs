@@ -62,6 +62,16 @@ impl Bindings {
             Some(_) => Binding::MIXED,
         }
     }
+
+    /// How many units from this one on have the same answer.
+    pub fn same_from(&mut self, sequence: u64) -> u64 {
+        self.of(sequence);
+        match self.earlier.front() {
+            None => u64::MAX,
+            Some(earlier) if sequence < earlier.mixed_from => earlier.mixed_from - sequence,
+            Some(earlier) => earlier.mixed_to - sequence + 1,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,11 +83,17 @@ mod tests {
         let [one, two, three] =
             [1, 2, 3].map(|ifindex| Binding { ifindex, link_type: Some(ifindex as u16) });
         let mut bindings = Bindings::new(one);
-        assert_eq!(bindings.of(1), one);
+        assert_eq!((bindings.of(1), bindings.same_from(1)), (one, u64::MAX));
         bindings.change(two, 5, 5);
         bindings.change(three, 8, 9);
-        let seen: Vec<u32> = (2..=11).map(|sequence| bindings.of(sequence).ifindex).collect();
-        assert_eq!(seen, [1, 1, 1, 0, 2, 2, 0, 0, 3, 3]);
+        let seen: Vec<(u32, u64)> = (2..=11)
+            .map(|sequence| (bindings.of(sequence).ifindex, bindings.same_from(sequence)))
+            .collect();
+        let end = u64::MAX;
+        assert_eq!(
+            seen,
+            [(1, 3), (1, 2), (1, 1), (0, 1), (2, 2), (2, 1), (0, 2), (0, 1), (3, end), (3, end)]
+        );
         assert!(bindings.earlier.is_empty());
         assert_eq!(bindings.now(), three);
     }

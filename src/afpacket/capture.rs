@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a capture was granted.
@@ -111,6 +111,9 @@ const LONGEST_WAIT_MS: i32 = 30_000;
 /// The same where there is something to look for meanwhile: the interface's
 /// removal, where nobody tells of it; blocks that are held for too long.
 const SHORT_WAIT_MS: i32 = 1_000;
+/// How often a loop that never waits asks the socket for errors, at most: each
+/// tick of the coarse clock.
+const ASK_EVERY_NS: u64 = 1_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -130,6 +133,29 @@ pub struct Capture {
     pub(super) environment: Mutex<Environment>,
     current: Arc<Current>,
     last_error: Mutex<Option<Error>>,
+    /// Somebody has the descriptor: what it says must be true at all times.
+    is_watched: AtomicBool,
+    /// Threads that found nothing and wait, or are about to.
+    waiting: AtomicU32,
+    /// When the socket was last asked for errors, coarse monotonic nanoseconds.
+    asked_at: AtomicU64,
+}
+
+/// A thread that waits, from when it found nothing: counted under the reader's
+/// lock, so that whoever takes something later knows.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicU32) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What [`open`](super::open) has prepared.
@@ -160,7 +186,7 @@ impl Capture {
             down: Down::No,
             failed: None,
             more: false,
-            losses: Losses::new(ring.block_count()),
+            losses: Losses::new(&ring),
             messages: Vec::new(),
         };
         Self {
@@ -177,6 +203,9 @@ impl Capture {
             environment: Mutex::new(parts.environment),
             current: Arc::default(),
             last_error: Mutex::new(None),
+            is_watched: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
+            asked_at: AtomicU64::new(0),
         }
     }
 
@@ -199,6 +228,12 @@ impl Capture {
     /// The descriptor that is readable exactly while `next_block(0)` would
     /// return something.
     pub fn fd(&self) -> RawFd {
+        if !self.is_watched.load(Ordering::Relaxed) {
+            self.with_reader(|reader| {
+                self.is_watched.store(true, Ordering::Relaxed);
+                self.rearm(reader);
+            });
+        }
         self.waiter.fd()
     }
 
@@ -217,7 +252,11 @@ impl Capture {
         let deadline = Deadline::after(timeout_ms);
         let mut sure = false;
         loop {
-            let block = self.with_reader(|reader| self.try_next(reader, sure))?;
+            let (block, waiting) = self.with_reader(|reader| {
+                let block = self.try_next(reader, sure)?;
+                let waiting = block.is_none().then(|| Waiting::new(&self.waiting));
+                Result::Ok((block, waiting))
+            })?;
             if block.is_some() {
                 return Ok(block);
             }
@@ -226,17 +265,27 @@ impl Capture {
             let watching = log::enabled(Level::Warn) && self.ring.held() > 0;
             let short = !watched || watching;
             let left = deadline.left_ms(if short { SHORT_WAIT_MS } else { LONGEST_WAIT_MS });
-            if left == 0 && sure {
+            if left == 0 && (sure || !self.is_to_ask()) {
                 return Ok(None);
             }
             // A wait of 0 takes note of what the socket reported, so that the
             // descriptor is not readable for it any longer.
             let reported = self.waiter.wait(left).map_err(wait_failed)?;
+            drop(waiting);
             if reported.socket_error || reported.removed || !watched {
                 self.with_reader(|reader| self.look_at_link(reader));
             }
             sure = true;
         }
+    }
+
+    /// Whether a call that does not wait asks the socket too: always where somebody
+    /// watches the descriptor, else from time to time, so that a loop of such calls
+    /// costs no system call each.
+    fn is_to_ask(&self) -> bool {
+        let now = clock::nanoseconds(clock::monotonic_coarse());
+        self.is_watched.load(Ordering::Relaxed)
+            || now.saturating_sub(self.asked_at.swap(now, Ordering::Relaxed)) >= ASK_EVERY_NS
     }
 
     /// The next link event; `None` after `timeout_ms` (as `next_block`).
@@ -294,7 +343,7 @@ impl Capture {
             return Err(closed());
         }
         if self.waiter.signals.take_wakeup(sure) {
-            self.rearm(reader);
+            self.rearm_for_others(reader);
             return Err(Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup"));
         }
         let is_stopped = self.waiter.signals.is_stopped();
@@ -303,7 +352,7 @@ impl Capture {
         }
         self.look_for_losses(reader);
         if let Some(block) = self.take(reader) {
-            self.rearm(reader);
+            self.rearm_for_others(reader);
             return Ok(Some(block));
         }
         if is_stopped {
@@ -326,6 +375,14 @@ impl Capture {
             self.waiter.signals.no_more();
         }
         Ok(None)
+    }
+
+    /// After something was returned. Where nobody else waits, a wait that comes
+    /// later looks first, and at worst returns once for nothing.
+    fn rearm_for_others(&self, reader: &mut Reader) {
+        if self.is_watched.load(Ordering::Relaxed) || self.waiting.load(Ordering::Relaxed) > 0 {
+            self.rearm(reader);
+        }
     }
 
     /// After something was returned: what the socket reported is taken note of,
@@ -352,7 +409,8 @@ impl Capture {
 
     fn take(&self, reader: &mut Reader) -> Option<Arc<Block>> {
         let ready = reader.consumer.ready();
-        let taken = reader.consumer.take()?;
+        let same = reader.bindings.same_from(reader.consumer.next_sequence());
+        let taken = reader.consumer.take(same)?;
         let counters = &self.counters;
         if ready > counters.blocks_ready_max.load(Ordering::Relaxed) {
             counters.blocks_ready_max.store(ready, Ordering::Relaxed);
@@ -384,6 +442,8 @@ impl Capture {
             add(&counters.truncated, tally.truncated.into());
             if partial {
                 reader.consumer.part_taken(&taken, end);
+            }
+            if last_ns == 0 {
                 last_ns = last;
             }
         }
@@ -399,7 +459,8 @@ impl Capture {
             flags: taken.flags,
             ifindex: binding.ifindex,
         };
-        let owner = Owner::Ring { ring: Arc::clone(&self.ring), index: taken.index };
+        let owner =
+            Owner::Ring { ring: Arc::clone(&self.ring), index: taken.index, count: taken.units };
         Some(Arc::new(Block::new(
             taken.memory,
             binding.link_type,
@@ -487,7 +548,8 @@ impl Capture {
         if let Some(error) = &reader.failed {
             return Err(error.clone());
         }
-        if !reader.quiesced {
+        // Frames are ready as they are.
+        if !reader.quiesced && !self.ring.has_frames() {
             let ifindex = reader.bindings.now().ifindex as i32;
             let drained = self.socket.bind(ETH_P_UNUSED, ifindex);
             if drained.is_ok() {
@@ -559,7 +621,10 @@ impl Capture {
     /// What was received before the link went down is to come before the error,
     /// not when the block's timer runs out. A failure costs only that order.
     pub(super) fn hand_over_open_block(&self, reader: &mut Reader, ifindex: u32) {
-        if !reader.quiesced && self.socket.bind(ETH_P_UNUSED, ifindex as i32).is_ok() {
+        if !reader.quiesced
+            && !self.ring.has_frames()
+            && self.socket.bind(ETH_P_UNUSED, ifindex as i32).is_ok()
+        {
             // The hook is gone already, and nobody has waited for what was inside it
             // (packet_notifier). Where that is refused, it was long ago by now.
             let _ = process::wait_for_cpus();
@@ -675,6 +740,7 @@ impl Capture {
             }
             self.note_losses(reader, new);
         });
+        stats.counts_freezes = !self.ring.has_frames();
         stats.blocks_ready_max = stats.blocks_ready_max.max(stats.blocks_ready);
         stats.blocks_held = self.ring.held().into();
         stats.oldest_held_ns = self.ring.oldest_held_ns();

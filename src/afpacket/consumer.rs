@@ -1,8 +1,9 @@
 //! The reader's place in the ring: which blocks are ready, in order, and what
 //! of the open block a flush has made readable.
 //!
-//! The kernel fills blocks in order and hands them over in order, so two counts
-//! say everything: blocks handed out, and blocks known to be retired.
+//! The kernel fills the ring's units (blocks, or frames) in order and hands them
+//! over in order, so two counts say everything: units handed out, and units known
+//! to be retired.
 
 use crate::afpacket::loss::Evidence;
 use crate::afpacket::record::{BlockMemory, Position};
@@ -14,13 +15,15 @@ use std::sync::Arc;
 /// A block, or a part of one, taken out of the ring.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken {
-    /// Which block of the ring.
+    /// Which unit of the ring, or the first of them.
     pub index: u32,
+    /// How many: 1 block, or frames.
+    pub units: u32,
     /// Its memory.
     pub memory: BlockMemory,
     /// The records to hand out.
     pub records: Position,
-    /// The kernel's sequence number.
+    /// The kernel's sequence number; of frames the number of the first, from 1.
     pub sequence: u64,
     /// Time of the last record; 0: ask the records.
     pub last_ns: u64,
@@ -70,12 +73,12 @@ impl Consumer {
     }
 
     fn index(&self, number: u64) -> u32 {
-        (number % u64::from(self.ring.block_count())) as u32
+        (number % u64::from(self.ring.units())) as u32
     }
 
-    /// Looks for newly retired blocks; returns how many are ready.
+    /// Looks for newly retired units; returns how many are ready.
     pub fn ready(&mut self) -> u64 {
-        while self.retired - self.taken < u64::from(self.ring.block_count())
+        while self.retired - self.taken < u64::from(self.ring.units())
             && self.ring.is_ready(self.index(self.retired))
         {
             self.retired += 1;
@@ -88,22 +91,26 @@ impl Consumer {
         self.ready() > 0 || self.open_part().is_some()
     }
 
-    /// Why the kernel has no block to fill, or next to none; `None`: it has.
+    /// Why the kernel has no unit to fill, or next to none; `None`: it has.
     pub fn full(&mut self) -> Option<Evidence> {
         let behind = self.ready();
-        let blocks = u64::from(self.ring.block_count());
-        // It fills blocks in order and waits for just this one, whatever else is
+        let units = u64::from(self.ring.units());
+        // It fills them in order and waits for just this one, whatever else is
         // free. Where it is given back, the block may not be opened again yet.
         let held =
-            if behind < blocks { self.ring.in_the_way(self.index(self.retired)) } else { None };
-        (held.is_some() || behind > 0 && behind + 1 >= blocks).then_some(Evidence { behind, held })
+            if behind < units { self.ring.in_the_way(self.index(self.retired)) } else { None };
+        (held.is_some() || behind > 0 && behind + 1 >= units).then_some(Evidence { behind, held })
     }
 
-    /// Takes the next block, or what is ready of the open one.
-    pub fn take(&mut self) -> Option<Taken> {
+    /// Takes the next block, or what is ready of the open one; of frames those that
+    /// are ready, at most `frames` of them.
+    pub fn take(&mut self, frames: u64) -> Option<Taken> {
+        if self.ring.has_frames() {
+            return self.take_frames(frames);
+        }
         while self.ready() > 0 {
             let index = self.index(self.taken);
-            let memory = self.ring.block(index);
+            let memory = self.ring.unit(index);
             let header = memory.header();
             let gap = (header.sequence != self.expected)
                 .then_some(Gap { expected: self.expected, got: header.sequence });
@@ -123,6 +130,7 @@ impl Consumer {
             self.ring.hold(index, header.sequence, true);
             return Some(Taken {
                 index,
+                units: 1,
                 memory,
                 records,
                 sequence: header.sequence,
@@ -133,15 +141,37 @@ impl Consumer {
         }
         let (records, sequence) = self.open_part()?;
         let index = self.index(self.taken);
-        let memory = self.ring.block(index);
+        let memory = self.ring.unit(index);
         self.ring.hold(index, sequence, false);
         Some(Taken {
             index,
+            units: 1,
             memory,
             records,
             sequence,
             last_ns: 0,
             flags: block::PARTIAL,
+            gap: None,
+        })
+    }
+
+    fn take_frames(&mut self, most: u64) -> Option<Taken> {
+        let count = self.ready().min(most);
+        let (index, sequence) = (self.index(self.taken), self.expected);
+        let (memory, units, losing) = match count {
+            0 => return None,
+            _ => self.ring.hold_run(index, sequence, count)?,
+        };
+        self.taken += u64::from(units);
+        self.expected = sequence.wrapping_add(units.into());
+        Some(Taken {
+            index,
+            units,
+            memory,
+            records: Position { offset: 0, left: units },
+            sequence,
+            last_ns: 0,
+            flags: if losing { block::LOSING } else { 0 },
             gap: None,
         })
     }
@@ -160,7 +190,7 @@ impl Consumer {
     /// Only where no retired block comes before it.
     fn open_part(&self) -> Option<(Position, u64)> {
         let (sequence, count) = self.complete?;
-        let header = self.ring.block(self.index(self.taken)).header();
+        let header = self.ring.unit(self.index(self.taken)).header();
         if self.retired != self.taken || sequence != self.expected || header.sequence != sequence {
             return None;
         }
@@ -170,7 +200,7 @@ impl Consumer {
         (left > 0).then_some((Position { offset, left }, sequence))
     }
 
-    /// The sequence number of the block the kernel is filling, or will fill next.
+    /// The sequence number of the unit the kernel is filling, or will fill next.
     pub fn open_sequence(&mut self) -> u64 {
         let ahead = self.ready();
         self.expected.wrapping_add(ahead)
@@ -187,8 +217,12 @@ impl Consumer {
     /// Sequence number and record count of the block the kernel is filling.
     /// `None` while it fills none: the ring is full.
     fn open_block(&mut self) -> Option<(u64, u32)> {
+        if self.ring.has_frames() {
+            // A frame is complete, or not there.
+            return None;
+        }
         let sequence = self.open_sequence();
-        let memory = self.ring.block(self.index(self.retired));
+        let memory = self.ring.unit(self.index(self.retired));
         if memory.status() & status::USER != 0 {
             return None;
         }
@@ -197,9 +231,17 @@ impl Consumer {
         (header.sequence == sequence).then_some((sequence, header.count))
     }
 
+    /// The next unit's sequence number.
+    pub fn next_sequence(&self) -> u64 {
+        self.expected
+    }
+
     /// Records in the ring that were not handed out, counted from the headers.
     pub fn pending(&mut self) -> u64 {
         let ready = self.ready();
+        if self.ring.has_frames() {
+            return ready;
+        }
         let part = self.part;
         let left = |sequence: u64, count: u32| {
             let done = part.filter(|part| part.sequence == sequence).map_or(0, |part| part.count);
@@ -207,7 +249,7 @@ impl Consumer {
         };
         let mut pending = 0;
         for number in self.taken..self.taken + ready {
-            let header = self.ring.block(self.index(number)).header();
+            let header = self.ring.unit(self.index(number)).header();
             pending += left(header.sequence, header.count);
         }
         if let Some((sequence, count)) = self.open_block() {

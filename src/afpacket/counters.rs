@@ -25,6 +25,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Times the ring became full.
     pub freezes: u64,
+    /// The kernel counts them.
+    pub counts_freezes: bool,
     /// Blocks handed out.
     pub blocks_delivered: u64,
     /// Gauge: blocks ready.

@@ -68,7 +68,9 @@ enum Cause {
 /// Losses that were found, and those of them that were not told yet.
 #[derive(Debug)]
 pub struct Losses {
-    blocks: u64,
+    units: u64,
+    /// What they are called.
+    unit: &'static str,
     evidence: Option<Evidence>,
     /// The ring was full at the last look.
     is_full: bool,
@@ -82,10 +84,15 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// None yet, in a ring of so many blocks.
-    pub fn new(blocks: u32) -> Self {
+    /// None yet, in this ring.
+    pub fn new(ring: &Ring) -> Self {
+        Self::of_units(ring.units(), if ring.has_frames() { "frame" } else { "block" })
+    }
+
+    fn of_units(units: u32, unit: &'static str) -> Self {
         Self {
-            blocks: blocks.into(),
+            units: units.into(),
+            unit,
             evidence: None,
             is_full: false,
             was_full: false,
@@ -130,7 +137,7 @@ impl Losses {
     }
 
     fn is_far(&self, behind: u64) -> bool {
-        behind >= self.blocks.div_ceil(2)
+        behind >= self.units.div_ceil(2)
     }
 
     fn cause(
@@ -176,7 +183,8 @@ impl Losses {
             1 => "1 packet dropped".to_owned(),
             dropped => format!("{dropped} packets dropped"),
         };
-        let why = Why { cause, far: |behind| self.is_far(behind), blocks: self.blocks };
+        let far = |behind| self.is_far(behind);
+        let why = Why { cause, far, units: self.units, unit: self.unit };
         let freezes = if total.freezes == 1 { "freeze" } else { "freezes" };
         format!(
             "{interface}: {what}, {why} ({} dropped, {} {freezes} since the open)",
@@ -188,18 +196,19 @@ impl Losses {
 struct Why<F: Fn(u64) -> bool> {
     cause: Cause,
     far: F,
-    blocks: u64,
+    units: u64,
+    unit: &'static str,
 }
 
 impl<F: Fn(u64) -> bool> fmt::Display for Why<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blocks = self.blocks;
+        let (units, unit) = (self.units, self.unit);
         let evidence = match self.cause {
             Cause::Full(evidence) => evidence,
             Cause::Burst => {
                 return write!(
                     f,
-                    "ring full: a burst filled its blocks (all {blocks}) and was read by now; make \
+                    "ring full: a burst filled its {unit}s (all {units}) and was read by now; make \
                      the ring larger, or filter"
                 );
             }
@@ -213,12 +222,12 @@ impl<F: Fn(u64) -> bool> fmt::Display for Why<F> {
         f.write_str("ring full: ")?;
         let far = (self.far)(evidence.behind);
         if let Some(held) = evidence.held {
-            write!(f, "block {} held {} by the program", held.sequence, Seconds(held.held_ns))?;
+            write!(f, "{unit} {} held {} by the program", held.sequence, Seconds(held.held_ns))?;
         }
         if far || evidence.held.is_none() {
             let comma = if evidence.held.is_some() { ", " } else { "" };
             let s = if evidence.behind == 1 { "" } else { "s" };
-            write!(f, "{comma}reader {} block{s} behind (of {blocks})", evidence.behind)?;
+            write!(f, "{comma}reader {} {unit}{s} behind (of {units})", evidence.behind)?;
         }
         f.write_str(match (evidence.held, far) {
             (None, _) => "; read faster, filter, keep less of each packet, or make the ring larger",
@@ -251,7 +260,7 @@ mod tests {
     const DROPS: Lost = Lost { dropped: 9, freezes: 1 };
 
     fn line_of(cause: Cause) -> String {
-        let mut losses = Losses::new(64);
+        let mut losses = Losses::of_units(64, "block");
         losses.untold = DROPS;
         losses.cause = Some((9, cause));
         losses.line("eth0", Lost { dropped: 30, freezes: 2 })
@@ -297,7 +306,7 @@ mod tests {
 
     #[test]
     fn causes() {
-        let losses = Losses::new(8);
+        let losses = Losses::of_units(8, "block");
         let held = |ms: u64| Some(Held { sequence: 3, held_ns: ms * 1_000_000 });
         let behind = |behind: u64| Some(Evidence { behind, held: None });
         // A slow reader holds each block for a moment: that is not why.
@@ -313,7 +322,7 @@ mod tests {
 
     #[test]
     fn one_line_a_second() {
-        let mut losses = Losses::new(8);
+        let mut losses = Losses::of_units(8, "block");
         let then = clock::monotonic_coarse();
         assert!(!losses.is_due(then));
         losses.cause = Some((1, Cause::Burst));

@@ -5,6 +5,7 @@
 use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
+use crate::afpacket::record::frame;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::waiter::Waiter;
@@ -72,12 +73,18 @@ impl Capture {
         fork::claim()?;
 
         let socket = Socket::packet().map_err(no_socket)?;
-        option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, TPACKET_V3)?;
+        let immediate = config.has(flags::IMMEDIATE);
+        let version = if immediate { TPACKET_V2 } else { TPACKET_V3 };
+        option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, version)?;
+        if immediate {
+            let reserve = frame::RESERVE as i32;
+            option(&socket, "PACKET_RESERVE", SOL_PACKET, libc::PACKET_RESERVE, reserve)?;
+        }
         if let Some(filter) = &filter {
             attach(&socket, filter)?;
         }
         let kernel_version = process::kernel_version();
-        let timer_ms = timer_ms(config.block_timeout, kernel_version);
+        let timer_ms = if immediate { 0 } else { timer_ms(config.block_timeout, kernel_version) };
         let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
         let geometry = match request_ring(&socket, &geometry, timer_ms, config) {
             Ok(()) => geometry,
@@ -138,6 +145,9 @@ impl Capture {
         if events.notices().is_none() {
             granted &= !flags::EVENTS_ON_FD;
         }
+        if immediate {
+            granted &= !flags::RXHASH;
+        }
         if !locked {
             granted &= !flags::LOCK_MEMORY;
         }
@@ -169,7 +179,7 @@ impl Capture {
             info,
             flags: config.flags,
             link_type,
-            treatment: Treatment { tally: may_cut, drop_looped },
+            treatment: Treatment { tally: may_cut || immediate, drop_looped },
             environment,
         }))
     }
@@ -180,6 +190,7 @@ fn belongs(config: &CaptureConfig) -> Belongs {
     if config.has(flags::KEEP_ON_FORK) { Belongs::everywhere() } else { Belongs::here() }
 }
 
+const TPACKET_V2: i32 = libc::tpacket_versions::TPACKET_V2 as i32;
 const TPACKET_V3: i32 = libc::tpacket_versions::TPACKET_V3 as i32;
 
 /// A name as messages show it; whatever the caller passed, not endlessly.

@@ -298,13 +298,14 @@ impl BlockMemory {
         self.record(offset).map_or(0, |record| record.time_ns())
     }
 
-    /// The link-layer source address of the record a cookie names.
+    /// The link-layer source address of the record a cookie names; the block's
+    /// first one is at `first`.
     ///
     /// # Errors
     /// The cookie names no record of this block.
-    pub fn address(&self, cookie: u64) -> Result<([u8; 8], usize), Corrupt> {
+    pub fn address(&self, first: u32, cookie: u64) -> Result<([u8; 8], usize), Corrupt> {
         let offset = u32::try_from(cookie).map_err(|_| Corrupt { offset: u32::MAX })?;
-        if offset < BLOCK_HEADER {
+        if offset < first {
             return Err(Corrupt { offset });
         }
         self.record(offset)?;
@@ -458,6 +459,7 @@ fn earlier_clock(kernel: u32) -> u8 {
     }
 }
 
+pub mod frame;
 pub mod treat;
 pub mod write;
 

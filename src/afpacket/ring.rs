@@ -1,8 +1,12 @@
-//! The ring: the blocks' memory, who holds which of them, and what becomes of
-//! held blocks when the capture is closed.
+//! The ring: its units' memory, who holds which of them, and what becomes of
+//! held ones when the capture is closed.
+//!
+//! A unit is what the kernel hands over as one: a block of packets (TPACKET_V3),
+//! or a frame with one packet (TPACKET_V2). Of blocks each is handed out, and
+//! may be in parts; of frames a run that lies in one block of the ring's memory.
 
 use crate::afpacket::loss::Held;
-use crate::afpacket::record::BlockMemory;
+use crate::afpacket::record::{BlockMemory, frame};
 use crate::config::Geometry;
 use crate::sys::Result;
 use crate::sys::clock;
@@ -13,10 +17,10 @@ use parking_lot::{Mutex, RwLock};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
-/// All of the ring block has been handed out.
+/// All of the unit has been handed out.
 const TAKEN: u32 = 1 << 31;
 
-/// One block of the ring, as user space sees it.
+/// One unit of the ring, as user space sees it.
 #[derive(Debug)]
 struct Holding {
     /// How many handed-out blocks lie in it, and `TAKEN`.
@@ -50,14 +54,29 @@ enum Backing {
     Lingering { _mapping: Mapping },
 }
 
-/// The mapped blocks.
+/// The frames of a TPACKET_V2 ring.
+#[derive(Debug)]
+struct Frames {
+    size: u32,
+    /// How many lie in a block; none crosses its end.
+    per_block: u32,
+    /// How many handed-out runs lie in each block.
+    runs: Box<[AtomicU32]>,
+}
+
+/// The mapped units.
 #[derive(Debug)]
 pub struct Ring {
     base: NonNull<u8>,
     block_size: u32,
+    block_count: u32,
+    /// The units are frames.
+    frames: Option<Frames>,
+    /// Of each unit.
     holdings: Box<[Holding]>,
+    /// Blocks that user space holds: of frames, runs.
     held: AtomicU32,
-    /// Of the blocks given back for which the kernel had stopped, the one that
+    /// Of the units given back for which the kernel had stopped, the one that
     /// was held longest; until somebody asks.
     waited_for: Mutex<Option<Held>>,
     /// There is such a block.
@@ -82,10 +101,19 @@ impl Ring {
             since_ns: AtomicU64::new(0),
             sequence: AtomicU64::new(u64::MAX),
         };
+        let block_count = geometry.block_count;
+        let frames = geometry.frames.then(|| Frames {
+            size: geometry.frame_size,
+            per_block: geometry.block_size / geometry.frame_size,
+            runs: (0..block_count).map(|_| AtomicU32::new(0)).collect(),
+        });
+        let units = if frames.is_some() { geometry.frame_count() } else { block_count };
         Self {
             base: mapping.base(),
             block_size: geometry.block_size,
-            holdings: (0..geometry.block_count).map(|_| holding()).collect(),
+            block_count,
+            frames,
+            holdings: (0..units).map(|_| holding()).collect(),
             held: AtomicU32::new(0),
             waited_for: Mutex::new(None),
             has_waited: AtomicBool::new(false),
@@ -100,26 +128,60 @@ impl Ring {
         self.belongs
     }
 
-    /// Blocks of the ring.
-    pub fn block_count(&self) -> u32 {
+    /// Units of the ring.
+    pub fn units(&self) -> u32 {
         self.holdings.len() as u32
     }
 
-    /// The memory of a block. Only for the capture, while it is open, and for
+    /// Whether the units are frames.
+    pub fn has_frames(&self) -> bool {
+        self.frames.is_some()
+    }
+
+    /// The memory of a unit. Only for the capture, while it is open, and for
     /// blocks in user space's hands.
-    pub fn block(&self, index: u32) -> BlockMemory {
-        debug_assert!(index < self.block_count());
-        let offset = index as usize * self.block_size as usize;
+    pub fn unit(&self, index: u32) -> BlockMemory {
+        match &self.frames {
+            None => self.memory(self.offset(index), self.block_size),
+            Some(frames) => self.memory(self.offset(index), frames.size),
+        }
+    }
+
+    fn memory(&self, offset: usize, length: u32) -> BlockMemory {
         let base = self.base.as_ptr().wrapping_add(offset);
         let base = NonNull::new(base).unwrap_or(self.base);
-        // SAFETY: inside the mapping, page-aligned; it stays mapped until
-        // `close`, and after that for as long as the block is held.
-        unsafe { BlockMemory::new(base, self.block_size) }
+        // SAFETY: inside the mapping, aligned to a page or (frames) to 16; it
+        // stays mapped until `close`, and after that for as long as it is held.
+        unsafe { BlockMemory::new(base, length) }
+    }
+
+    /// Where a unit starts.
+    fn offset(&self, index: u32) -> usize {
+        debug_assert!(index < self.units());
+        let block_size = self.block_size as usize;
+        match &self.frames {
+            None => index as usize * block_size,
+            Some(frames) => {
+                let block = (index / frames.per_block) as usize;
+                block * block_size + (index % frames.per_block) as usize * frames.size as usize
+            }
+        }
+    }
+
+    /// At most `count` frames from `index` on that lie in one piece, and how many
+    /// these are.
+    fn run(&self, frames: &Frames, index: u32, count: u64) -> (BlockMemory, u32) {
+        let left = frames.per_block - index % frames.per_block;
+        let count = u32::try_from(count).map_or(left, |count| count.min(left));
+        (self.memory(self.offset(index), count * frames.size), count)
     }
 
     /// Whether the kernel has retired the block and it was not handed out yet.
     pub fn is_ready(&self, index: u32) -> bool {
-        let block = self.block(index);
+        let block = self.unit(index);
+        if self.frames.is_some() {
+            return frame::is_ready(&block);
+        }
         // The sequence first, the status last: a new number with USER seen after
         // it can only be the new lap's USER. The other way round the block may be
         // given back and opened again between the two looks.
@@ -148,6 +210,30 @@ impl Ring {
         }
     }
 
+    /// Hands out at most `count` frames from `index` on, ready ones; the first has
+    /// that sequence number. Their memory, as records; how many; and whether the
+    /// kernel says in one that it had to drop packets. `None`: a ring of blocks.
+    pub fn hold_run(
+        &self,
+        index: u32,
+        sequence: u64,
+        count: u64,
+    ) -> Option<(BlockMemory, u32, bool)> {
+        let frames = self.frames.as_ref()?;
+        let (memory, count) = self.run(frames, index, count);
+        let since_ns = clock::nanoseconds(clock::monotonic());
+        let holdings = self.holdings.iter().skip(index as usize).take(count as usize);
+        for (holding, sequence) in holdings.zip(sequence..) {
+            holding.since_ns.store(since_ns, Ordering::Relaxed);
+            holding.sequence.store(sequence, Ordering::Relaxed);
+            holding.state.store(TAKEN | 1, Ordering::Relaxed);
+        }
+        frames.runs[(index / frames.per_block) as usize].fetch_add(1, Ordering::Relaxed);
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let losing = frame::to_records(&memory, frames.size);
+        Some((memory, count, losing))
+    }
+
     /// Notes that nothing of the block is left to hand out: all of it went out
     /// in parts. It goes back to the kernel now, or with the last part.
     pub fn finish(&self, index: u32, sequence: u64) {
@@ -159,8 +245,9 @@ impl Ring {
         }
     }
 
-    /// Takes back a block or a part of one. Any thread, also after `close`.
-    pub fn give_back(&self, index: u32) {
+    /// Takes back a block, a part of one, or a run of `count` frames. Any thread,
+    /// also after `close`.
+    pub fn give_back(&self, index: u32, count: u32) {
         // A child that was forked inside a callback comes here when that returns;
         // the block is still its parent's.
         if !self.belongs.is_ours() {
@@ -168,21 +255,33 @@ impl Ring {
         }
         // Held, so that `close` does not take the memory away in between.
         let backing = self.backing.read();
-        let before = self.holdings[index as usize].state.fetch_sub(1, Ordering::AcqRel);
-        let none_left = before & !TAKEN == 1;
-        if none_left {
-            self.held.fetch_sub(1, Ordering::Relaxed);
-        }
+        let (block, to_kernel, none_left) = match &self.frames {
+            None => {
+                let before = self.holdings[index as usize].state.fetch_sub(1, Ordering::AcqRel);
+                let none_left = before & !TAKEN == 1;
+                if none_left {
+                    self.held.fetch_sub(1, Ordering::Relaxed);
+                }
+                (index, before == TAKEN | 1, none_left)
+            }
+            Some(frames) => {
+                self.held.fetch_sub(1, Ordering::Relaxed);
+                let block = index / frames.per_block;
+                (block, true, frames.runs[block as usize].fetch_sub(1, Ordering::AcqRel) == 1)
+            }
+        };
         match &*backing {
-            Some(Backing::Ring(_)) if before == TAKEN | 1 => {
+            Some(Backing::Ring(_)) if to_kernel => {
                 if self.kernel_waits_for(index) {
                     self.note_waited_for(index);
                 }
-                self.to_kernel(index);
+                for index in index..index + count {
+                    self.to_kernel(index);
+                }
             }
             Some(Backing::Copies) if none_left => {
                 // SAFETY: a copy made by `close`, and its last user is gone.
-                unsafe { mmap::unmap(self.address(index), self.block_size as usize) };
+                unsafe { mmap::unmap(self.address(block), self.block_size as usize) };
             }
             Some(Backing::Lingering { .. }) if none_left && self.held() == 0 => {
                 drop(backing);
@@ -196,20 +295,24 @@ impl Ring {
     fn to_kernel(&self, index: u32) {
         // Ours again before it is the kernel's: the next hand-out starts at 0.
         self.holdings[index as usize].state.store(0, Ordering::Relaxed);
-        self.block(index).give_back();
+        let unit = self.unit(index);
+        if self.frames.is_some() { frame::give_back(&unit) } else { unit.give_back() }
     }
 
-    /// Whether the kernel has filled every block behind this one, a held one.
+    /// Whether the kernel has filled every unit behind this one, a held one.
     /// One comparison, where it has not.
     fn kernel_waits_for(&self, index: u32) -> bool {
-        let count = self.block_count();
+        let count = self.units();
         let last = if index == 0 { count - 1 } else { index - 1 };
         let sequence = self.holdings[index as usize].sequence.load(Ordering::Relaxed);
-        let block = self.block(last);
+        let unit = self.unit(last);
         let end = sequence.wrapping_add(u64::from(count) - 1);
-        block.header().sequence == end
-            && (block.status() & status::USER != 0
-                || self.holdings[last as usize].sequence.load(Ordering::Relaxed) == end)
+        let end_was_taken = self.holdings[last as usize].sequence.load(Ordering::Relaxed) == end;
+        if self.frames.is_some() {
+            // What is ready was filled after this one was handed out.
+            return end_was_taken || frame::is_ready(&unit);
+        }
+        unit.header().sequence == end && (unit.status() & status::USER != 0 || end_was_taken)
     }
 
     #[cold]
@@ -236,19 +339,20 @@ impl Ring {
         waited_for.take()
     }
 
-    /// The block, if all of it was handed out and it was not given back.
+    /// The unit, if all of it was handed out and it was not given back.
     pub fn in_the_way(&self, index: u32) -> Option<Held> {
         let holding = &self.holdings[index as usize];
         let state = holding.state.load(Ordering::Relaxed);
         (state & TAKEN != 0 && state != TAKEN).then(|| holding.held())
     }
 
-    fn address(&self, index: u32) -> NonNull<u8> {
-        let address = self.block(index).base();
-        NonNull::new(address).unwrap_or(self.base)
+    /// Of a block of the ring's memory.
+    fn address(&self, block: u32) -> NonNull<u8> {
+        let offset = block as usize * self.block_size as usize;
+        NonNull::new(self.base.as_ptr().wrapping_add(offset)).unwrap_or(self.base)
     }
 
-    /// Blocks of the ring that user space holds.
+    /// Blocks that user space holds: those of the ring, or runs of frames.
     pub fn held(&self) -> u32 {
         self.held.load(Ordering::Relaxed)
     }
@@ -278,7 +382,7 @@ impl Ring {
     pub fn close(&self) -> Result<()> {
         let mut backing = self.backing.write();
         let Some(Backing::Ring(mapping)) = backing.take() else { return Ok(()) };
-        for index in 0..self.block_count() {
+        for index in 0..self.block_count {
             if !self.is_held(index) {
                 continue;
             }
@@ -294,13 +398,13 @@ impl Ring {
         let (base, _) = mapping.into_raw();
         debug_assert_eq!(base, self.base);
         let mut index = 0;
-        while index < self.block_count() {
+        while index < self.block_count {
             if self.is_held(index) {
                 index += 1;
                 continue;
             }
             let first = index;
-            while index < self.block_count() && !self.is_held(index) {
+            while index < self.block_count && !self.is_held(index) {
                 index += 1;
             }
             let length = (index - first) as usize * self.block_size as usize;
@@ -311,7 +415,11 @@ impl Ring {
         Ok(())
     }
 
-    fn is_held(&self, index: u32) -> bool {
-        self.holdings[index as usize].state.load(Ordering::Acquire) & !TAKEN != 0
+    /// Whether user space holds anything of a block of the ring's memory.
+    fn is_held(&self, block: u32) -> bool {
+        match &self.frames {
+            None => self.holdings[block as usize].state.load(Ordering::Acquire) & !TAKEN != 0,
+            Some(frames) => frames.runs[block as usize].load(Ordering::Acquire) != 0,
+        }
     }
 }

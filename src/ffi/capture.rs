@@ -3,6 +3,7 @@
 use crate::afpacket::capture::{Capture, CaptureInfo, Current, Deadline, InCurrent, release};
 use crate::afpacket::counters::Stats;
 use crate::block::Block;
+use crate::config::flags;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, check_packets, netring_block, read_packets};
 use crate::ffi::config::{capture_config, netring_capture_config};
@@ -30,6 +31,10 @@ pub(crate) static CAPTURES: Table<Capture> = Table::new(HandleKind::Capture);
 
 /// A TPACKET_V3 ring: blocks of packets.
 pub const NETRING_METHOD_TPACKET3: u32 = 3;
+/// A TPACKET_V2 ring: packets one by one (NETRING_CAPTURE_IMMEDIATE). When they are
+/// handed out their headers are rewritten, so that a block has the layout of all
+/// others.
+pub const NETRING_METHOD_TPACKET2: u32 = 2;
 
 /// The ring is smaller than asked for because of `memory_limit`.
 pub const NETRING_SHRUNK_MEMORY_LIMIT: u32 = 0x1;
@@ -161,6 +166,8 @@ pub struct netring_stats {
 pub const NETRING_STATS_INTERFACE: u64 = 0x1;
 /// softnet_dropped and softnet_squeezed are valid.
 pub const NETRING_STATS_SOFTNET: u64 = 0x2;
+/// freezes is valid. Not in immediate mode, where the kernel counts none.
+pub const NETRING_STATS_FREEZES: u64 = 0x4;
 
 const _: () = assert!(size_of::<netring_capture_info>() == 104);
 const _: () = assert!(size_of::<netring_stats>() == 192);
@@ -178,7 +185,10 @@ impl From<&CaptureInfo> for netring_capture_info {
         }
         Self {
             size: size_of::<Self>() as u32,
-            method: NETRING_METHOD_TPACKET3,
+            method: match info.flags & flags::IMMEDIATE {
+                0 => NETRING_METHOD_TPACKET3,
+                _ => NETRING_METHOD_TPACKET2,
+            },
             block_size: info.block_size,
             block_count: info.block_count,
             frame_size: info.frame_size,
@@ -231,7 +241,8 @@ impl From<&Stats> for netring_stats {
             softnet_dropped: softnet.map_or(0, |softnet| softnet.dropped),
             softnet_squeezed: softnet.map_or(0, |softnet| softnet.squeezed),
             valid: valid(stats.interface.is_some(), NETRING_STATS_INTERFACE)
-                | valid(softnet.is_some(), NETRING_STATS_SOFTNET),
+                | valid(softnet.is_some(), NETRING_STATS_SOFTNET)
+                | valid(stats.counts_freezes, NETRING_STATS_FREEZES),
         }
     }
 }

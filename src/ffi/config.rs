@@ -12,7 +12,8 @@ use std::mem::offset_of;
 pub const NETRING_PROFILE_DEFAULT: u32 = 0;
 /// For full links: 64 blocks of 2 MiB, 100 ms.
 pub const NETRING_PROFILE_HIGH_THROUGHPUT: u32 = 1;
-/// Packets within a millisecond: 64 blocks of 256 KiB, 1 ms.
+/// Packets at once: NETRING_CAPTURE_IMMEDIATE, 64 blocks of 1 MiB, which hold 960
+/// packets of any common size, or 32768 with a snap length of 1900.
 pub const NETRING_PROFILE_LOW_LATENCY: u32 = 2;
 /// A small ring: 32 blocks of 64 KiB, 60 ms. Super-packets of 64 KiB are cut.
 pub const NETRING_PROFILE_LOW_MEMORY: u32 = 3;
@@ -59,6 +60,20 @@ pub const NETRING_CAPTURE_DOWN_IS_ERROR: u64 = 0x100;
 /// timeout of 0 would return an event. Not with "any". Where netlink is refused it
 /// cannot be: netring_capture_info then lacks the flag.
 pub const NETRING_CAPTURE_EVENTS_ON_FD: u64 = 0x200;
+/// Packets at once, instead of in blocks that are full or timed out: a ring with a
+/// frame for each packet (TPACKET_V2, Linux 2.6.27). Blocks, packets, descriptor,
+/// filters and counters are the same, but that
+/// - a block is what has come by the time, often one packet; its sequence number is
+///   that of its first packet, counted from 1;
+/// - blocks_ready counts packets, blocks_held blocks; nothing counts freezes
+///   (NETRING_STATS_FREEZES is missing from `valid`);
+/// - the kernel gives no flow hash: NETRING_CAPTURE_RXHASH has no effect, and no
+///   packet has NETRING_PACKET_RXHASH;
+/// - the ring holds as many packets as it has frames, whatever their size
+///   (frame_count of netring_capture_info): a snap length makes them more. Packets
+///   above 64 KiB (BIG TCP) are cut unless `frame_size` is larger;
+/// - netring_capture_flush has nothing to do.
+pub const NETRING_CAPTURE_IMMEDIATE: u64 = 0x800;
 
 const _: () = assert!(
     NETRING_CAPTURE_RXHASH == flags::RXHASH
@@ -71,6 +86,7 @@ const _: () = assert!(
         && NETRING_CAPTURE_KEEP_ON_FORK == flags::KEEP_ON_FORK
         && NETRING_CAPTURE_DOWN_IS_ERROR == flags::DOWN_IS_ERROR
         && NETRING_CAPTURE_EVENTS_ON_FD == flags::EVENTS_ON_FD
+        && NETRING_CAPTURE_IMMEDIATE == flags::IMMEDIATE
 );
 
 /// What `init` of a struct netring_capture_config holds once it is initialised.
@@ -93,7 +109,10 @@ pub struct netring_capture_config {
     /// Blocks of the ring, 1 to 65535. Default 64.
     pub block_count: u32,
     /// Bytes of a frame, a multiple of 16, 96 to block_size. Default 2048. The
-    /// kernel checks it and uses it for nothing: packets take what they need.
+    /// kernel checks it and uses it for nothing: packets take what they need. With
+    /// NETRING_CAPTURE_IMMEDIATE a frame is the room of one packet and its headers
+    /// (128 bytes): at least frame_size, and so large that it holds snap_length, or
+    /// 65536 bytes where that is 0 or more; but never more than a block.
     pub frame_size: u32,
     /// Bytes to keep of each packet, up to 2^31 - 1; 0 (default): all. The
     /// kernel copies no more, and `len` tells the original length.
@@ -103,6 +122,7 @@ pub struct netring_capture_config {
     /// for up to that long, on average half; before, in ticks of the kernel's
     /// clock. 0: only full blocks (the kernel's longest: 49 days since Linux
     /// 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
+    /// Without effect with NETRING_CAPTURE_IMMEDIATE.
     pub block_timeout: u32,
     /// Microseconds of busy polling of the device queue (SO_BUSY_POLL); 0
     /// (default): off. Needs a kernel with CONFIG_NET_RX_BUSY_POLL, and before
@@ -200,8 +220,8 @@ pub unsafe extern "C" fn netring_capture_config_init(
 }
 
 /// Writes a profile's values (NETRING_PROFILE_*) into an initialised
-/// configuration: block_size, block_count, frame_size and block_timeout. What is
-/// assigned later wins.
+/// configuration: block_size, block_count, frame_size, block_timeout, and whether
+/// `flags` has NETRING_CAPTURE_IMMEDIATE. What is assigned later wins.
 ///
 /// Errors: NETRING_EINVAL, `config` is NULL or was never initialised, or there
 /// is no such profile. MT-Safe.
@@ -233,6 +253,7 @@ pub unsafe extern "C" fn netring_capture_config_profile(
         changed.block_count = values.block_count;
         changed.frame_size = values.frame_size;
         changed.block_timeout = values.block_timeout;
+        changed.flags = changed.flags & !flags::IMMEDIATE | values.flags & flags::IMMEDIATE;
         // SAFETY: as large as it says, by the caller's promise.
         unsafe { put_sized(config, changed.size as usize, &changed) };
         Ok(0)

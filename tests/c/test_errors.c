@@ -156,11 +156,11 @@ static void test_flags(void)
         uint64_t flags;
         struct failure failure;
     } cases[] = {
-        {"an unknown flag", "vb", 0x8000, {NETRING_EINVAL, 0, "flags", {"0x8000"}}},
+        {"an unknown flag", "vb", 0x80000000, {NETRING_EINVAL, 0, "flags", {"0x80000000"}}},
         {"unknown flags beside known ones",
          "vb",
-         0x4000000000000001 | 0x800,
-         {NETRING_EINVAL, 0, "flags", {"0x4000000000000800"}}},
+         0x4000000000000001 | 0x80000000000,
+         {NETRING_EINVAL, 0, "flags", {"0x4000080000000000"}}},
         {"promiscuous any",
          "any",
          NETRING_CAPTURE_PROMISCUOUS,
@@ -379,6 +379,8 @@ static struct refused refused[] = {
     {"socket: EAFNOSUPPORT", SOCKET(EAFNOSUPPORT), NETRING_ESOCKET, "socket", "AF_PACKET", 0, 0, 0},
     {"PACKET_VERSION", PACKET(PACKET_VERSION, EINVAL),
      NETRING_ESOCKOPT, "PACKET_VERSION", "PACKET_VERSION", 0, 0, 0},
+    {"PACKET_RESERVE", PACKET(PACKET_RESERVE, EINVAL),
+     NETRING_ESOCKOPT, "PACKET_RESERVE", "PACKET_RESERVE", NETRING_CAPTURE_IMMEDIATE, 0, 0},
     {"PACKET_RX_RING: ENOMEM", PACKET(PACKET_RX_RING, ENOMEM),
      NETRING_EMMAP, "PACKET_RX_RING", "block_count", 0, 0, 0},
     {"mmap: ENOMEM", MAPPING(ENOMEM), NETRING_EMMAP, "mmap", "mapping the ring", 0, 0, 0},

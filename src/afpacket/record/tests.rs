@@ -152,7 +152,7 @@ fn what_the_kernel_writes() {
     assert_eq!((packets[1].len, packets[1].caplen, packets[1].rxhash), (1500, 10, 77));
     assert_eq!((packets[1].direction, packets[1].net_offset), (4, 14));
     assert_eq!((packets[1].protocol, packets[1].ifindex, packets[1].link_type), (0x0800, 3, 1));
-    assert_eq!(fake.block().address(second.into()).unwrap(), (*b"abcdefgh", 6));
+    assert_eq!(fake.block().address(BLOCK_HEADER, second.into()).unwrap(), (*b"abcdefgh", 6));
     assert!(read(fake.block(), &mut position, 64).unwrap().is_empty());
 }
 
@@ -292,9 +292,9 @@ fn a_tally_ends_behind_the_last_record_of_an_open_block() {
 fn cookies_name_records_or_nothing() {
     let mut fake = Fake::new();
     let at = fake.packet(b"one", 3);
-    assert!(fake.block().address(at.into()).is_ok());
+    assert!(fake.block().address(BLOCK_HEADER, at.into()).is_ok());
     for bad in [0, 8, 4, u64::from(at) + 1, 4032, 4096, u64::from(u32::MAX), u64::MAX] {
-        assert!(fake.block().address(bad).is_err(), "{bad}");
+        assert!(fake.block().address(BLOCK_HEADER, bad).is_err(), "{bad}");
     }
 }
 
@@ -398,11 +398,11 @@ fn records_from_elsewhere_read_like_the_kernels() {
     // SAFETY: inside the block.
     assert_eq!(unsafe { std::slice::from_raw_parts(first.data, 60) }, bytes);
     assert_eq!((first.data.addr() - block.base().addr() + 14) % 16, 0, "the network header");
-    assert_eq!(block.address(first.cookie).unwrap(), ([2, 0, 0, 0, 0, 9, 0, 0], 6));
+    assert_eq!(block.address(BLOCK_HEADER, first.cookie).unwrap(), ([2, 0, 0, 0, 0, 9, 0, 0], 6));
     assert_eq!(second.status, 0);
     assert_eq!((second.protocol, second.net_offset, second.direction), (0, 0, 0));
     assert_eq!(second.link_type, crate::packet::NETRING_LINKTYPE_UNKNOWN);
-    assert_eq!(block.address(second.cookie).unwrap().1, 0);
+    assert_eq!(block.address(BLOCK_HEADER, second.cookie).unwrap().1, 0);
 
     assert_eq!(block_size_for(0), Some(136));
     assert_eq!(block_size_for(u32::MAX), None);
