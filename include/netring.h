@@ -27,8 +27,8 @@ extern "C" {
 /* ---- handles ---- */
 
 /**
- * A filter: a classic BPF program, checked and immutable, or an eBPF program. A
- * token, never dereferenced.
+ * A filter: a classic BPF program, checked and immutable, an expression, or an eBPF
+ * program. A token, never dereferenced.
  */
 struct netring_filter;
 
@@ -418,7 +418,8 @@ int netring_filter_new_ddd(const char *text,
 int netring_filter_new_ebpf(int prog_fd, struct netring_filter **out, struct netring_error *err);
 
 /**
- * The number of instructions of a filter.
+ * The number of instructions of a filter; of an expression, those of its program
+ * for Ethernet (for raw IP, if it has no meaning on Ethernet).
  *
  * Errors: NETRING_EBADF, not a filter. NETRING_ENOTSUP, an eBPF program.
  * MT-Safe.
@@ -430,11 +431,12 @@ int netring_filter_count(struct netring_filter *filter);
  * returns how many bytes it keeps (at most 2147483647), 0 if it rejects the
  * packet. A packet of a block or one the caller has filled in: `data`,
  * `caplen`, `len`, and with their status bits whatever the program asks for
- * besides (VLAN tag, protocol, direction, interface index). `size` is
- * sizeof(struct netring_packet).
+ * besides (VLAN tag, protocol, direction, interface index). Of an expression the
+ * program for `link_type` runs. `size` is sizeof(struct netring_packet).
  *
  * Errors: NETRING_EBADF, not a filter. NETRING_EINVAL, a NULL argument or a
- * wrong size. NETRING_ENOTSUP, the program asks for something that is not
+ * wrong size. NETRING_EFILTER, the expression has no meaning for `link_type`
+ * (NETRING_FILTER_REJECT_OTHERS: 0). NETRING_ENOTSUP, the program asks for something that is not
  * known of this packet (the kernel's flow hash at filter time, its mark, the
  * CPU, or bytes that were cut off): no verdict rather than a guess; or it is an
  * eBPF program.
@@ -451,6 +453,122 @@ int netring_filter_match(struct netring_filter *filter,
  * Errors: NETRING_EBADF, not a filter, or freed before. MT-Safe.
  */
 int netring_filter_free(struct netring_filter *filter);
+
+/* ---- expression ---- */
+
+/**
+ * Mean an expression as tcpdump does on a live interface: a received packet's
+ * outer VLAN tag is not among its bytes (`ip` matches a packet with one tag), and
+ * `vlan` looks for it beside them. Not what the same expression says of a
+ * savefile. Where `vlan` occurs, libpcap compiles this for a live interface only:
+ * lo, or another Ethernet one that is up, is opened for some 30 ms, which needs
+ * CAP_NET_RAW.
+ */
+#define NETRING_FILTER_TCPDUMP 0x1
+/**
+ * Names may be looked up (hosts, networks, ports, protocols): DNS, /etc/services,
+ * whatever nsswitch.conf(5) says, for as long as that takes, meanwhile holding up
+ * every other compilation. Without it a name is an error.
+ */
+#define NETRING_FILTER_NAMES 0x2
+/** Leave libpcap's optimiser out. Programs get several times longer. */
+#define NETRING_FILTER_NO_OPTIMISER 0x4
+/**
+ * Where packets of several link types come together ("any", a savefile,
+ * netring_filter_match), reject those of a link type for which the expression has
+ * no meaning (`ether host` on raw IP). Without it that is an error.
+ */
+#define NETRING_FILTER_REJECT_OTHERS 0x8
+/** What `init` of a struct netring_filter_config holds once it is initialised. */
+#define NETRING_FILTER_CONFIG_INIT_WORD 0x4e524643
+
+/**
+ * How an expression is compiled. Initialise it with netring_filter_config_init or
+ * NETRING_FILTER_CONFIG_INIT, then change what should differ.
+ */
+struct netring_filter_config {
+    /** sizeof(struct netring_filter_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_FILTER_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_FILTER_* bits. Default 0. */
+    uint64_t flags;
+    /**
+     * The network's IPv4 mask, for `ip broadcast`, in host byte order:
+     * 0xffffff00 is /24. 0 (default): not known, and `ip broadcast` is refused.
+     */
+    uint32_t netmask;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_filter_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_filter_config_init(struct netring_filter_config *config, size_t size);
+
+/**
+ * Makes a filter of an expression, "tcp port 443 and not host 10.0.0.1", in the
+ * language of pcap-filter(7): `length` bytes at `expression`, which need no NUL.
+ * `config` NULL: the defaults. An empty expression accepts every packet.
+ *
+ * It means the packet as it is on the wire: `ip` does not match a packet with a
+ * VLAN tag, `vlan 100` matches the outer tag, `len` counts it, and so on, on
+ * both sides of a wire, though the kernel keeps that tag beside the bytes where it
+ * receives and in them where it sends. NETRING_FILTER_TCPDUMP takes tcpdump's
+ * meaning instead.
+ *
+ * The filter has a program for each link type: the one of the interface is
+ * attached, on "any" one that asks for the interface's hardware type first
+ * (Ethernet and raw IP; packets of other link types are rejected). An expression
+ * without meaning for a link type is refused by the open.
+ *
+ * libpcap (libpcap.so.1 or libpcap.so.0.8) is opened the first time, and stays
+ * open. Compilations run one at a time. Bounds: 16384 bytes, 64 levels of nesting,
+ * and about 128 ports, 64 port ranges, 160 addresses or 640 other words, since the
+ * time of libpcap's optimiser grows with the cube of them (at the bound, half a
+ * second or so). Longer ones: several captures, or `tcpdump -ddd`.
+ *
+ * Errors: NETRING_EINVAL, a NULL argument, a wrong config. NETRING_EFILTER, the
+ * expression is wrong, too large, has a name that would have to be looked up
+ * (NETRING_FILTER_NAMES), or makes a program that the kernel would refuse
+ * (`protochain` loops; more than 4096 instructions): `err` says where and why.
+ * NETRING_ENOTSUP, libpcap is not installed (option "libpcap"), or Linux before
+ * 4.14. With NETRING_FILTER_TCPDUMP and `vlan`: NETRING_EPERM, no CAP_NET_RAW;
+ * NETRING_ENETDOWN, no Ethernet interface is up; NETRING_EIO, libpcap could open
+ * none for another reason (option "pcap_activate"). On an error `*out` is not
+ * written. Ownership: the caller frees `*out` with netring_filter_free. MT-Safe.
+ * `err` may be NULL.
+ * Caller: `expression` must be readable for `length` bytes, `config` for its size, `out`
+ * and `err` writable.
+ */
+int netring_filter_compile(const char *expression,
+                           size_t length,
+                           const struct netring_filter_config *config,
+                           struct netring_filter **out,
+                           struct netring_error *err);
+
+/**
+ * The instructions of a filter as `tcpdump -d` lists them, a line each: copied to
+ * `out`, NUL-terminated and cut to `size` bytes. Returns the length without the
+ * NUL, which may be more than fits. `link_type` (NETRING_LINKTYPE_*) says which
+ * program of an expression, NETRING_LINKTYPE_UNKNOWN: that of "any"; for other
+ * filters it does not matter.
+ *
+ * Errors: NETRING_EBADF, not a filter. NETRING_EINVAL, `out` is NULL with a size.
+ * NETRING_EFILTER, the expression has no meaning for the link type.
+ * NETRING_ENOTSUP, an eBPF program. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_filter_listing(struct netring_filter *filter,
+                           uint16_t link_type,
+                           char *out,
+                           size_t size);
 
 /* ---- config ---- */
 
@@ -2207,6 +2325,13 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                /* memory_limit */                                   \
             0,                                /* flags */                                          \
             0                                 /* filter */                                         \
+    }
+
+/** The defaults of a struct netring_filter_config, as netring_filter_config_init writes them. */
+#define NETRING_FILTER_CONFIG_INIT                                                                 \
+    {                                                                                              \
+        sizeof(struct netring_filter_config), NETRING_FILTER_CONFIG_INIT_WORD, 0 /* flags */,      \
+            0 /* netmask */, 0 /* reserved */                                                      \
     }
 
 /** The defaults of a struct netring_writer_config, as netring_writer_config_init writes them. */

@@ -93,7 +93,7 @@ class error : public std::exception
     struct netring_error detail_;
 };
 
-// A classic BPF program, or an eBPF one. A capture keeps its own copy: it may go once the capture is open.
+// A classic BPF program, an expression, or an eBPF program. A capture keeps its own copy: it may go once the capture is open.
 class filter
 {
   public:
@@ -120,6 +120,20 @@ class filter
         struct netring_error detail;
         struct netring_filter *handle = nullptr;
         if (netring_filter_new_ebpf(prog_fd, &handle, &detail) < 0)
+            throw error(detail);
+        return filter(handle);
+    }
+
+    // "tcp port 443 and not host 10.0.0.1", compiled by libpcap; flags: NETRING_FILTER_...
+    static filter expression(const std::string &text, std::uint64_t flags = 0,
+                             std::uint32_t netmask = 0)
+    {
+        struct netring_filter_config config = NETRING_FILTER_CONFIG_INIT;
+        struct netring_error detail;
+        struct netring_filter *handle = nullptr;
+        config.flags = flags;
+        config.netmask = netmask;
+        if (netring_filter_compile(text.data(), text.size(), &config, &handle, &detail) < 0)
             throw error(detail);
         return filter(handle);
     }

@@ -14,8 +14,8 @@ use crate::packet::{
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
-/// A filter: a classic BPF program, checked and immutable, or an eBPF program. A
-/// token, never dereferenced.
+/// A filter: a classic BPF program, checked and immutable, an expression, or an eBPF
+/// program. A token, never dereferenced.
 #[allow(non_camel_case_types)]
 #[derive(Debug)]
 pub struct netring_filter {
@@ -40,7 +40,7 @@ pub(crate) fn configured_filter(filter: *mut netring_filter) -> Result<Option<Fi
     Ok(Some((*filter).clone()))
 }
 
-fn hand_out(filter: impl Into<Filter>, out: *mut *mut netring_filter) -> Result<c_int> {
+pub(crate) fn hand_out(filter: impl Into<Filter>, out: *mut *mut netring_filter) -> Result<c_int> {
     fork::claim()?;
     let handle = FILTERS.insert(Arc::new(filter.into()))?;
     // SAFETY: the callers have checked `out`.
@@ -147,7 +147,8 @@ pub unsafe extern "C" fn netring_filter_new_ebpf(
     unsafe { guard_reporting(err, call) }
 }
 
-/// The number of instructions of a filter.
+/// The number of instructions of a filter; of an expression, those of its program
+/// for Ethernet (for raw IP, if it has no meaning on Ethernet).
 ///
 /// Errors: NETRING_EBADF, not a filter. NETRING_ENOTSUP, an eBPF program.
 /// MT-Safe.
@@ -164,11 +165,12 @@ pub unsafe extern "C" fn netring_filter_count(filter: *mut netring_filter) -> c_
 /// returns how many bytes it keeps (at most 2147483647), 0 if it rejects the
 /// packet. A packet of a block or one the caller has filled in: `data`,
 /// `caplen`, `len`, and with their status bits whatever the program asks for
-/// besides (VLAN tag, protocol, direction, interface index). `size` is
-/// sizeof(struct netring_packet).
+/// besides (VLAN tag, protocol, direction, interface index). Of an expression the
+/// program for `link_type` runs. `size` is sizeof(struct netring_packet).
 ///
 /// Errors: NETRING_EBADF, not a filter. NETRING_EINVAL, a NULL argument or a
-/// wrong size. NETRING_ENOTSUP, the program asks for something that is not
+/// wrong size. NETRING_EFILTER, the expression has no meaning for `link_type`
+/// (NETRING_FILTER_REJECT_OTHERS: 0). NETRING_ENOTSUP, the program asks for something that is not
 /// known of this packet (the kernel's flow hash at filter time, its mark, the
 /// CPU, or bytes that were cut off): no verdict rather than a guess; or it is an
 /// eBPF program.
@@ -183,7 +185,9 @@ pub unsafe extern "C" fn netring_filter_match(
     size: usize,
 ) -> c_int {
     let call = |filter: &Filter| {
-        let program = filter.program()?;
+        if let Filter::Ebpf(_) = filter {
+            filter.program()?;
+        }
         writable(packet.cast_mut(), "packet")?;
         if size < size_of::<netring_packet>() {
             return Err(Error::config("size", format!("size {size} is less than a packet's")));
@@ -192,7 +196,12 @@ pub unsafe extern "C" fn netring_filter_match(
         let packet = unsafe { packet.read() };
         // SAFETY: the caller's promise.
         let data = unsafe { array(packet.data.cast_const(), packet.caplen as usize, "data")? };
-        let view = PacketView { data, len: packet.len, metadata: metadata(&packet) };
+        let program = filter.program_for(packet.link_type)?;
+        let mut view = PacketView { data, len: packet.len, metadata: metadata(&packet) };
+        if let (Filter::Expression(_), Vlan::Unknown) = (filter, view.metadata.vlan) {
+            // Where the packet tells of no tag, any is in the bytes.
+            view.metadata.vlan = Vlan::Absent;
+        }
         let kept = program.run(&view)?;
         Ok(c_int::try_from(kept).unwrap_or(c_int::MAX))
     };

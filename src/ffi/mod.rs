@@ -5,6 +5,7 @@ pub mod capture;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod expression;
 pub mod filter;
 mod guard;
 mod handle;

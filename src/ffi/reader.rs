@@ -270,7 +270,9 @@ unsafe fn reader_config(config: *const netring_reader_config) -> Result<ReaderCo
     let config =
         unsafe { read_config(config, "reader", NETRING_READER_CONFIG_INIT_WORD, defaults)? };
     let filter = configured_filter(config.filter)?;
-    let filter = filter.map(|filter| filter.program().cloned()).transpose()?;
+    if let Some(filter) = &filter {
+        filter.program()?;
+    }
     Ok(ReaderConfig {
         block_size: config.block_size,
         packet_limit: config.packet_limit,

@@ -20,6 +20,7 @@
 mod ancillary;
 pub mod ddd;
 pub mod ebpf;
+pub mod expression;
 mod instruction;
 mod interpret;
 mod program;
@@ -29,6 +30,7 @@ mod view;
 
 pub use ancillary::Ancillary;
 pub use ebpf::Ebpf;
+pub use expression::Expression;
 pub use instruction::{Alu, Comparison, Instruction, Operand, Operation, Register, Size};
 pub use interpret::Unanswered;
 pub use program::Program;

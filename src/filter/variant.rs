@@ -1,6 +1,7 @@
 //! What a filter handle stands for.
 
 use super::ebpf::Ebpf;
+use super::expression::Expression;
 use super::program::Program;
 use crate::error::{Error, Kind, Result};
 
@@ -12,6 +13,8 @@ pub enum Filter {
     Program(Program),
     /// An eBPF program that the kernel holds.
     Ebpf(Ebpf),
+    /// An expression, a program for each link type.
+    Expression(Expression),
 }
 
 /// What a socket is given.
@@ -28,22 +31,38 @@ impl Filter {
     /// The link type is asked for only where the answer depends on it.
     ///
     /// # Errors
-    /// Those of `link_type`.
+    /// Those of `link_type`. `Filter`: an expression has no meaning for it.
     pub fn resolve(&self, link_type: impl FnOnce() -> Result<Option<u16>>) -> Result<Attachable> {
-        let _ = link_type;
         Ok(match self {
             Self::Program(program) => Attachable::Program(program.clone()),
             Self::Ebpf(ebpf) => Attachable::Ebpf(ebpf.clone()),
+            Self::Expression(expression) => Attachable::Program(match link_type()? {
+                Some(link_type) => expression.program(link_type)?,
+                None => expression.any()?,
+            }),
         })
     }
 
-    /// The program, for a run in user space.
+    /// The program for packets of a link type, for a run in user space.
+    ///
+    /// # Errors
+    /// Those of `program`. `Filter`: an expression has no meaning for it.
+    pub fn program_for(&self, link_type: u16) -> Result<Program> {
+        match self {
+            Self::Expression(expression) => expression.among_others(link_type),
+            _ => self.program().cloned(),
+        }
+    }
+
+    /// The program; of an expression, that for Ethernet, or for raw IP if it has no
+    /// meaning there.
     ///
     /// # Errors
     /// `NotSupported`: an eBPF program runs in the kernel only.
     pub fn program(&self) -> Result<&Program> {
         match self {
             Self::Program(program) => Ok(program),
+            Self::Expression(expression) => Ok(expression.first()),
             Self::Ebpf(_) => Err(Error::new(
                 Kind::NotSupported,
                 "filter",
@@ -57,6 +76,12 @@ impl Filter {
 impl From<Program> for Filter {
     fn from(program: Program) -> Self {
         Self::Program(program)
+    }
+}
+
+impl From<Expression> for Filter {
+    fn from(expression: Expression) -> Self {
+        Self::Expression(expression)
     }
 }
 

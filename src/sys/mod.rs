@@ -16,6 +16,7 @@ pub mod mmap;
 pub mod netdev;
 pub mod netlink;
 pub mod packet;
+pub mod pcap;
 pub mod process;
 pub mod socket;
 pub mod softnet;

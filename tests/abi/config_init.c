@@ -21,7 +21,7 @@ int main(void) {
     struct netring_capture_config macro = NETRING_CAPTURE_CONFIG_INIT;
     struct netring_capture_config function;
     memset(&function, 0xa5, sizeof function);
-    printf("1..6\n");
+    printf("1..7\n");
     int rc = netring_capture_config_init(&function, sizeof function);
     printf("%sok 1 - netring_capture_config_init: %d\n", rc == 0 ? "" : "not ", rc);
 
@@ -55,5 +55,12 @@ int main(void) {
     rc |= netring_writer_config_init(&writer, sizeof writer);
     alike &= rc == 0 && memcmp(&writer_macro, &writer, sizeof writer) == 0;
     printf("%sok 6 - the writer's macro is what its function writes\n", alike ? "" : "not ");
+
+    struct netring_filter_config filter_macro = NETRING_FILTER_CONFIG_INIT;
+    struct netring_filter_config filter;
+    memset(&filter, 0xa5, sizeof filter);
+    rc |= netring_filter_config_init(&filter, sizeof filter);
+    alike &= rc == 0 && memcmp(&filter_macro, &filter, sizeof filter) == 0;
+    printf("%sok 7 - the filter's macro is what its function writes\n", alike ? "" : "not ");
     return rc == 0 && equal && alike && seen ? 0 : 1;
 }

@@ -113,6 +113,13 @@ FIELD(netring_stats, softnet_dropped, 168, 8);
 FIELD(netring_stats, softnet_squeezed, 176, 8);
 FIELD(netring_stats, valid, 184, 8);
 
+SIZE(netring_filter_config, 24);
+FIELD(netring_filter_config, size, 0, 4);
+FIELD(netring_filter_config, init, 4, 4);
+FIELD(netring_filter_config, flags, 8, 8);
+FIELD(netring_filter_config, netmask, 16, 4);
+FIELD(netring_filter_config, reserved, 20, 4);
+
 SIZE(netring_reader_config, 40);
 FIELD(netring_reader_config, size, 0, 4);
 FIELD(netring_reader_config, init, 4, 4);

@@ -53,6 +53,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(block_cursor, BLOCK, false, &out.cursor, sizeof out.cursor) \
     CALL(filter_count, FILTER, false) \
     CALL(filter_match, FILTER, false, out.packets, sizeof out.packets[0]) \
+    CALL(filter_listing, FILTER, false, 1, (char *)out.bytes, sizeof out.bytes) \
     CALL(filter_free, FILTER, true) \
     CALL(reader_close, READER, true) \
     CALL(reader_next_block, READER, false, 0, &out.block) \
@@ -82,6 +83,8 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(capture_config_init) \
     CALL(capture_config_profile) \
     CALL(err_name) \
+    CALL(filter_compile) \
+    CALL(filter_config_init) \
     CALL(filter_new) \
     CALL(filter_new_ddd) \
     CALL(filter_new_ebpf) \

@@ -23,6 +23,7 @@ static union {
     struct netring_block_view view;
     struct netring_cursor cursor;
     struct netring_reader_config reader_config;
+    struct netring_filter_config filter_config;
     struct netring_reader_info reader_info;
     struct netring_reader_interface reader_interface;
     struct netring_writer_config writer_config;
@@ -182,6 +183,12 @@ static void test_arguments(void)
     INVALID(netring_filter_new_ebpf(9999, &out_filter, NULL));
     is_int(netring_filter_new_ebpf(0, &out_filter, NULL), NETRING_EFILTER,
            "a descriptor that is no eBPF program");
+    INVALID(netring_filter_compile(NULL, 0, NULL, &out_filter, NULL));
+    INVALID(netring_filter_compile("ip", 2, NULL, NULL, NULL));
+    INVALID(netring_filter_compile("ip", 2, &out.filter_config, &out_filter, NULL));
+    INVALID(netring_filter_config_init(NULL, sizeof out.filter_config));
+    INVALID(netring_filter_config_init(&out.filter_config, 0));
+    INVALID(netring_filter_listing(filter, 1, NULL, 8));
     INVALID(netring_filter_match(filter, NULL, whole));
     INVALID(netring_filter_match(filter, p, 0));
     INVALID(netring_log_set(99, NULL, NULL));
@@ -226,6 +233,7 @@ static void test_mistaken_sizes(void)
     INVALID(netring_capture_info(capture, &out.capture_info, sizeof(void *)));
     INVALID(netring_capture_stats(capture, &out.stats, sizeof(void *)));
     INVALID(netring_stats_since(&out.stats, &out.stats, &out.stats, sizeof(void *)));
+    INVALID(netring_filter_config_init(&out.filter_config, sizeof(void *)));
     INVALID(netring_reader_config_init(&out.reader_config, sizeof(void *)));
     INVALID(netring_reader_info(reader, &out.reader_info, sizeof(void *)));
     INVALID(netring_reader_interface(reader, 0, &out.reader_interface, sizeof(void *)));

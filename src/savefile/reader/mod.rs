@@ -18,7 +18,7 @@ use crate::afpacket::record::BLOCK_HEADER;
 use crate::afpacket::record::write::{BlockWriter, Known, block_size_for};
 use crate::block::{Block, BlockInfo, Owner};
 use crate::error::{Error, Kind, Result};
-use crate::filter::{PacketView, Program, Unanswered};
+use crate::filter::{Filter, PacketView, Program, Unanswered};
 use crate::sys::input::Input;
 use crate::sys::{Errno, clock};
 use buffer::Buffer;
@@ -62,7 +62,7 @@ pub struct ReaderConfig {
     /// None are defined.
     pub flags: u64,
     /// Which packets; `None`: all.
-    pub filter: Option<Program>,
+    pub filter: Option<Filter>,
 }
 
 impl Default for ReaderConfig {
@@ -158,6 +158,8 @@ struct State {
     starving: bool,
     sequence: u64,
     counters: Counters,
+    /// The filter's program for packets of the link type that came last.
+    program: Option<(u16, Program)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -263,6 +265,7 @@ impl Reader {
             starving: false,
             sequence: 0,
             counters: Counters::default(),
+            program: None,
         };
         if !waits {
             state.look_at_header()?;
@@ -414,12 +417,17 @@ impl Reader {
     }
 
     /// How many bytes the filter keeps of a packet.
-    fn verdict(&self, state: &State, found: &Found) -> Result<u32> {
+    fn verdict(&self, state: &mut State, found: &Found) -> Result<u32> {
         let Some(filter) = &self.config.filter else { return Ok(u32::MAX) };
+        let program = match state.program.take() {
+            Some((link_type, program)) if link_type == found.link_type => program,
+            _ => filter.program_for(found.link_type)?,
+        };
+        let (_, program) = state.program.insert((found.link_type, program));
         let data = state.parser.data(found);
         let derived = Derived::of(found.link_type, data);
         let metadata = derived.metadata(found);
-        match filter.verdict(&PacketView { data, len: found.len, metadata }) {
+        match program.verdict(&PacketView { data, len: found.len, metadata }) {
             Ok(keep) => Ok(keep),
             // As libpcap and the kernel have it: what is not there is no match.
             Err(Unanswered::Cut { .. }) => Ok(0),

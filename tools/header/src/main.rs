@@ -19,12 +19,13 @@ use quote::ToTokens;
 use syn::{Expr, Item, Lit, UnOp, Visibility};
 
 /// Modules in the order the header has them; others follow by name.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "version",
     "error",
     "log",
     "packet",
     "filter",
+    "expression",
     "config",
     "capture_config",
     "capture",
