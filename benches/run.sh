@@ -24,6 +24,7 @@ build() { # NAME [LIBRARIES]
 }
 build drain ${has_pcap:+-lpcap}
 build profiles
+build latency ${has_pcap:+-lpcap}
 
 echo "$(date -u +%Y-%m-%d), Linux $(uname -r), $(nproc) CPUs of" \
     "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1), $($CC --version | head -n 1)," \
@@ -43,6 +44,7 @@ part() { # HEADING COMMAND...
 }
 part "Instructions" benches/instructions.sh
 part "Drain" $out/drain
+part "Latency" $out/latency
 part "Profiles" $out/profiles
 if [ $failed -ne 0 ]; then
     echo "A benchmark failed or its control did: see above."
