@@ -407,3 +407,80 @@ fn records_from_elsewhere_read_like_the_kernels() {
     assert_eq!(block_size_for(0), Some(136));
     assert_eq!(block_size_for(u32::MAX), None);
 }
+
+/// A frame as the kernel writes it, in a ring of three.
+#[test]
+fn frames_become_records() {
+    const FRAME: usize = 256;
+    let mut memory = vec![0_u64; 3 * FRAME / 8];
+    let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).unwrap();
+    // SAFETY: the vector's bytes, aligned to 8.
+    let all = unsafe { BlockMemory::new(base, 3 * FRAME as u32) };
+    let at = |number: usize, offset: usize| {
+        // SAFETY: inside the vector.
+        unsafe { base.add(number * FRAME + offset) }
+    };
+    let frame_at = |number: usize| {
+        // SAFETY: one of the three.
+        unsafe { BlockMemory::new(at(number, 0), FRAME as u32) }
+    };
+    let put = |number: usize, offset: usize, bytes: &[u8]| {
+        let from = NonNull::from(bytes).cast();
+        // SAFETY: inside the frame.
+        unsafe { at(number, offset).copy_from(from, bytes.len()) }
+    };
+    let fill = |number: usize, status: u32, data: &[u8]| {
+        for (offset, word) in [
+            (4, data.len() as u32 + 1),
+            (8, data.len() as u32),
+            (16, 1_700_000_000),
+            (20, 123),
+            (28, u32::MAX), // padding: no field of the record's
+        ] {
+            put(number, offset, &word.to_ne_bytes());
+        }
+        for (offset, half) in [(12, 82_u16), (14, 96), (24, 0x2064), (26, 0x88a8)] {
+            put(number, offset, &half.to_ne_bytes());
+        }
+        // struct sockaddr_ll.
+        put(number, 32, &17_u16.to_ne_bytes());
+        put(number, 34, &0x86dd_u16.to_be_bytes());
+        put(number, 36, &5_u32.to_ne_bytes());
+        put(number, 40, &arphrd::ETHER.to_ne_bytes());
+        put(number, 42, &[NETRING_DIRECTION_OUTGOING, 6]);
+        put(number, 44, b"abcdefgh");
+        put(number, 82, data);
+        put(number, 0, &status.to_ne_bytes());
+    };
+    fill(0, status::USER | 0x50 | status::TS_SOFTWARE, b"one");
+    // Bits of other meanings in a frame, or in a record, are not taken over.
+    fill(1, status::USER | 2 | status::LOSING | status::TS_UNKNOWN | STATUS_CERTAIN, b"second");
+    assert!(frame::is_ready(&frame_at(0)) && frame::is_ready(&frame_at(1)));
+    assert!(!frame::is_ready(&frame_at(2)));
+    // SAFETY: the first two.
+    let two = unsafe { BlockMemory::new(base, 2 * FRAME as u32) };
+    assert!(frame::to_records(&two, FRAME as u32), "one says that packets were dropped");
+    assert!(!frame::is_ready(&frame_at(0)), "handed out");
+
+    let mut position = Position { offset: 0, left: 2 };
+    let packets = read(two, &mut position, 64).unwrap();
+    assert_eq!(packets.len(), 2);
+    let first = &packets[0];
+    assert_eq!(bytes(first), b"one");
+    assert_eq!((first.caplen, first.len, first.cookie), (3, 4, 0));
+    assert_eq!((first.time_ns, first.clock), (1_700_000_000_000_000_123, NETRING_CLOCK_SOFTWARE));
+    assert_eq!(first.status, STATUS_CERTAIN | NETRING_PACKET_TRUNCATED | 0x50);
+    assert_eq!((first.vlan_tci, first.vlan_tpid, first.rxhash), (0x2064, 0x88a8, 0));
+    assert_eq!((first.protocol, first.net_offset, first.ifindex), (0x86dd, 14, 5));
+    assert_eq!(first.direction, NETRING_DIRECTION_OUTGOING);
+    assert_eq!(two.address(0, first.cookie).unwrap(), (*b"abcdefgh", 6));
+    let second = &packets[1];
+    assert_eq!((bytes(second), second.cookie), (&b"second"[..], FRAME as u64));
+    assert_eq!(second.status, STATUS_CERTAIN | NETRING_PACKET_TRUNCATED);
+    assert_eq!(second.clock, NETRING_CLOCK_COPY);
+
+    frame::give_back(&frame_at(0));
+    // SAFETY: the first word of the vector.
+    assert_eq!(unsafe { all.get::<u32>(0) }, 0, "the kernel's again");
+    assert!(!frame::is_ready(&frame_at(0)));
+}
