@@ -39,6 +39,12 @@ struct netring_filter;
 struct netring_capture;
 
 /**
+ * A fanout group: captures among which the kernel divides the packets of one
+ * interface. A token, never dereferenced.
+ */
+struct netring_group;
+
+/**
  * A block: packets that were received together, held until the last
  * netring_block_release. A token, never dereferenced.
  *
@@ -714,6 +720,15 @@ struct netring_capture_config {
     uint64_t memory_limit;
     /** Which packets; NULL (default): all. The capture keeps its own copy. */
     struct netring_filter *filter;
+    /**
+     * The CPU to move the calling thread to (sched_setaffinity(2)) before the ring
+     * is allocated, which is then on that CPU's memory node, and where the thread
+     * stays if the open succeeds: for the thread that will read. -1 (default): it
+     * stays where it is, and the ring is on its node.
+     */
+    int32_t cpu;
+    /** 0. */
+    uint32_t reserved_cpu;
 };
 
 /**
@@ -1264,6 +1279,286 @@ int netring_capture_rebind(struct netring_capture *capture,
                            uint32_t ifindex,
                            int timeout_ms,
                            struct netring_error *err);
+
+/* ---- group ---- */
+
+/**
+ * By the flow's hash: all packets of a flow, both directions, to one member
+ * (Linux 3.1). Fragments have no ports to hash:
+ * NETRING_FANOUT_FLAG_DEFRAG.
+ */
+#define NETRING_FANOUT_HASH 0
+/** Taking turns, packet by packet (Linux 3.1). */
+#define NETRING_FANOUT_LB 1
+/** By the CPU on which the kernel receives the packet (Linux 3.1). */
+#define NETRING_FANOUT_CPU 2
+/**
+ * All to the first member until it has no room, then to the next (Linux 3.10).
+ * Flows are split and reordered.
+ */
+#define NETRING_FANOUT_ROLLOVER 3
+/** At random, packet by packet (Linux 3.12). */
+#define NETRING_FANOUT_RND 4
+/** By the device's queue (skb->queue_mapping, Linux 3.14). */
+#define NETRING_FANOUT_QM 5
+/**
+ * By what a classic program returns, modulo the members (Linux 4.3). For packets
+ * received it sees them from the network header on, for packets sent from the
+ * link-layer header on: load relative to SKF_NET_OFF or SKF_LL_OFF.
+ */
+#define NETRING_FANOUT_CBPF 6
+/** By what an eBPF program returns, modulo the members (Linux 4.3). */
+#define NETRING_FANOUT_EBPF 7
+/**
+ * To another member where the chosen one has no room (Linux 3.10). A flow's
+ * packets are then read in another order than they came in.
+ */
+#define NETRING_FANOUT_FLAG_ROLLOVER 0x1000
+/** The kernel chooses an id that is not in use (Linux 4.12). On by default. */
+#define NETRING_FANOUT_FLAG_UNIQUEID 0x2000
+/**
+ * Nothing that this host sends: NETRING_CAPTURE_IGNORE_OUTGOING of every member.
+ * Done by the kernel (Linux 6.2), before by instructions in front of each
+ * member's filter.
+ */
+#define NETRING_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
+/**
+ * IPv4 fragments are put together before a member is chosen (Linux 3.1): members
+ * get the whole datagram as one packet.
+ */
+#define NETRING_FANOUT_FLAG_DEFRAG 0x8000
+/** What `init` of a struct netring_group_config holds once it is initialised. */
+#define NETRING_GROUP_CONFIG_INIT_WORD 0x4e524743
+
+/**
+ * What a fanout group is asked for. Initialise it with netring_group_config_init
+ * or NETRING_GROUP_CONFIG_INIT, then change what should differ.
+ */
+struct netring_group_config {
+    /** sizeof(struct netring_group_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_GROUP_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_FANOUT_HASH (default), or another NETRING_FANOUT_*. */
+    uint32_t mode;
+    /**
+     * How many captures will join through this handle: none of them gets a packet
+     * from before the last one joined. 0 (default): any number, and each gets
+     * packets from its own join on.
+     */
+    uint32_t members;
+    /** NETRING_FANOUT_FLAG_* bits. Default NETRING_FANOUT_FLAG_UNIQUEID. */
+    uint64_t flags;
+    /**
+     * The most members that the kernel lets into the group, of all processes, up
+     * to 65536; 0 (default): 256. Other values need Linux 5.11 (Debian's 5.10 has
+     * it too).
+     */
+    uint32_t max_members;
+    /**
+     * The group's id in its network namespace, 0 to 65535: joins the group with
+     * this id, of another process perhaps, or makes it. Without
+     * NETRING_FANOUT_FLAG_UNIQUEID; with it (default) 0.
+     */
+    uint32_t id;
+    /**
+     * The program that chooses the member: classic for NETRING_FANOUT_CBPF, eBPF
+     * (netring_filter_new_ebpf) for NETRING_FANOUT_EBPF. NULL (default): for the
+     * other modes, or where another process has given the group its program. Each
+     * join gives it anew. The group keeps its own copy.
+     */
+    struct netring_filter *program;
+};
+
+/** The group has an id: a member has joined, or the id was given. */
+#define NETRING_GROUP_HAS_ID 0x1
+/** The members get packets. */
+#define NETRING_GROUP_DELIVERING 0x2
+
+/** How a fanout group is at the moment. */
+struct netring_group_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_FANOUT_*. */
+    uint32_t mode;
+    /**
+     * NETRING_FANOUT_FLAG_* bits in force; as configured until a member has
+     * joined.
+     */
+    uint64_t flags;
+    /** NETRING_GROUP_* bits. */
+    uint64_t state;
+    /** The id, where it has one. */
+    uint32_t id;
+    /** Members expected; 0: any number. */
+    uint32_t members;
+    /** Members that joined through this handle and are not closed. */
+    uint32_t joined;
+    /** The most there can be, of all processes. */
+    uint32_t max_members;
+    /** Index of the members' interface; 0: any, or none has joined. */
+    uint32_t ifindex;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/**
+ * rollover, rollover_huge and rollover_failed are valid: the group rolls over, and
+ * the kernel tells (Linux 4.2).
+ */
+#define NETRING_GROUP_STATS_ROLLOVER 0x1
+
+/** What a fanout group, or one member of it, has counted since the first join. */
+struct netring_group_stats {
+    /** The size passed in. */
+    uint32_t size;
+    /** Members at the moment; 1 for one member. */
+    uint32_t members;
+    /** NETRING_GROUP_STATS_* bits. */
+    uint64_t valid;
+    /**
+     * Packets chosen for a member (in mode rollover: the first one) that went to
+     * one with room instead.
+     */
+    uint64_t rollover;
+    /**
+     * Of them, those of a flow that makes up most of a member's traffic, moved
+     * before it was full.
+     */
+    uint64_t rollover_huge;
+    /** Packets for which no member had room; the one chosen has dropped them. */
+    uint64_t rollover_failed;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_group_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_group_config_init(struct netring_group_config *config, size_t size);
+
+/**
+ * Makes a fanout group, without members. `config` NULL: the defaults, which are
+ * mode hash, an id of the kernel's choice, any number of members.
+ * docs/fanout.md helps to choose a mode.
+ *
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong (modes
+ * and flags that are not known too: the kernel ignores such flags silently).
+ * NETRING_EBADF, `config->program` is no filter. NETRING_ENOTSUP, Linux before
+ * 4.14. On an error `*out` is not written.
+ * Ownership: the caller frees `*out` with netring_group_free. MT-Safe. `err` may
+ * be NULL.
+ * Caller: `config` must be readable for the size it says it has, `out` and `err`
+ * writable.
+ */
+int netring_group_new(const struct netring_group_config *config,
+                      struct netring_group **out,
+                      struct netring_error *err);
+
+/**
+ * Opens a capture as netring_capture_open does, and has it join the group. Call it
+ * on the thread that will read: its ring is then on that thread's memory node,
+ * with `config->cpu` on that CPU's, to which the thread is moved.
+ *
+ * With `members` in the group's configuration a member gets packets once the last
+ * one has joined, from that moment on; without, from its own join on. What the
+ * kernel gives a member between its join and then (10 to 30 ms after the last
+ * join, in which the kernel is waited for) is lost to the group. No packet comes
+ * to two members, or twice. A group whose members have all been closed begins anew
+ * with the next one: another id where the kernel chooses it, and all members are
+ * waited for again.
+ *
+ * A member is a capture like any other but that: netring_capture_rebind is
+ * NETRING_EINVAL. netring_capture_flush has no gap. After netring_capture_stop its
+ * share is lost to the others until netring_capture_close, which gives it back to
+ * them at once, even while blocks are held. Waits, descriptor, counters and events
+ * are its own.
+ *
+ * Errors: as netring_capture_open. NETRING_EINVAL also: `block_timeout` is 0;
+ * another interface than the first member's; NETRING_CAPTURE_IGNORE_OUTGOING where
+ * the first member has it not, or the other way round; more members than
+ * configured. NETRING_ENOTSUP also: outgoing packets to be ignored with an eBPF
+ * filter before Linux 6.2. NETRING_ESOCKOPT with the option "PACKET_FANOUT": the
+ * kernel refused; errno EINVAL, most likely a group with this id that has another
+ * mode, flags, interface or max_members, or a link that is down (before Linux
+ * 6.13); ENOSPC, it is full. NETRING_EFILTER with the option "PACKET_FANOUT_DATA":
+ * the group's program. On an error `*out` is not written, nothing is open, and the
+ * other members are as before.
+ * Ownership: the caller closes `*out` with netring_capture_close, before or after
+ * netring_group_free. MT-Safe. `err` may be NULL.
+ * Caller: `interface` must be NUL-terminated, `config` readable for the size it says
+ * it has, `out` and `err` writable.
+ */
+int netring_group_join(struct netring_group *group,
+                       const char *interface,
+                       const struct netring_capture_config *config,
+                       struct netring_capture **out,
+                       struct netring_error *err);
+
+/**
+ * Opens `count` captures on one interface, all of them members of the group, or
+ * none. They get packets from the moment the last of them has joined, also where
+ * the group expects no number of members. `captures` gets the handles. `cpus`, if
+ * not NULL, says for each capture on which CPU's memory node its ring is
+ * (negative: the calling thread's); the calling thread runs there meanwhile, and
+ * afterwards where it ran before.
+ *
+ * Errors: as netring_group_join; `err` says which capture it was. NETRING_EINVAL
+ * also: `count` is 0 or more than 65536, `captures` is NULL, or `config->cpu` is
+ * not -1. On an error nothing is written to `captures`.
+ * Ownership: the caller closes each of them with netring_capture_close. MT-Safe.
+ * `err` may be NULL.
+ * Caller: `interface` must be NUL-terminated, `config` readable for the size it says it
+ * has, `cpus` readable and `captures` writable for `count` elements, `err`
+ * writable.
+ */
+int netring_group_open(struct netring_group *group,
+                       const char *interface,
+                       const struct netring_capture_config *config,
+                       const int32_t *cpus,
+                       struct netring_capture **captures,
+                       size_t count,
+                       struct netring_error *err);
+
+/**
+ * Writes how the group is at the moment, its id above all: as much of it as `size`
+ * bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a group. NETRING_EINVAL, `out` is NULL or
+ * misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_group_info(struct netring_group *group, struct netring_group_info *out, size_t size);
+
+/**
+ * Writes the rollover counters (PACKET_ROLLOVER_STATS): of `member`, or with NULL
+ * of all members that joined through this handle, those that are closed included.
+ * Cumulative, not reset by reading. Everything else is counted by each member's
+ * netring_capture_stats.
+ *
+ * Errors: NETRING_EBADF, not a group, or `member` is no capture. NETRING_EINVAL,
+ * `member` is no member of this group; `out` is NULL or misaligned, or `size` is
+ * less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_group_stats(struct netring_group *group,
+                        struct netring_capture *member,
+                        struct netring_group_stats *out,
+                        size_t size);
+
+/**
+ * Frees a group. Its members stay what they are, and stay in the kernel's group:
+ * it ends when the last of them is closed. Where the number of members given has
+ * not joined, those that have get no packets any more. Waits for calls on other
+ * threads. NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a group, or freed before. NETRING_EBUSY, called from a
+ * log callback. MT-Safe.
+ */
+int netring_group_free(struct netring_group *group);
 
 /* ---- block ---- */
 
@@ -2309,7 +2604,9 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                 /* busy_poll */                                     \
             NETRING_CAPTURE_RXHASH,            /* flags */                                         \
             0,                                 /* memory_limit */                                  \
-            0                                  /* filter */                                        \
+            0,                                 /* filter */                                        \
+            -1,                                /* cpu */                                           \
+            0                                  /* reserved_cpu */                                  \
     }
 
 /**
@@ -2344,6 +2641,19 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                    /* flags */                                      \
             0,                                    /* rotate_bytes */                               \
             0                                     /* rotate_ns */                                  \
+    }
+
+/** The defaults of a struct netring_group_config, as netring_group_config_init writes them. */
+#define NETRING_GROUP_CONFIG_INIT                                                                  \
+    {                                                                                              \
+        sizeof(struct netring_group_config),      /* size */                                       \
+            NETRING_GROUP_CONFIG_INIT_WORD,       /* init */                                       \
+            NETRING_FANOUT_HASH,                  /* mode */                                       \
+            0,                                    /* members */                                    \
+            NETRING_FANOUT_FLAG_UNIQUEID,         /* flags */                                      \
+            0,                                    /* max_members */                                \
+            0,                                    /* id */                                         \
+            0                                     /* program */                                    \
     }
 
 #ifdef __cplusplus

@@ -14,6 +14,7 @@ use crate::afpacket::record::frame;
 use crate::error::{Error, Kind, Result};
 use crate::filter::{Attachable, Filter, Program};
 use crate::sys;
+use crate::sys::affinity::MAX_CPUS;
 
 /// A ring is never larger than this unless `memory_limit` says so.
 pub const DEFAULT_MEMORY_LIMIT: u64 = 1 << 30;
@@ -116,6 +117,9 @@ pub struct CaptureConfig {
     pub memory_limit: u64,
     /// Which packets.
     pub filter: Option<Filter>,
+    /// The CPU to move the calling thread to, on whose node the ring is; negative:
+    /// none.
+    pub cpu: i32,
 }
 
 impl Default for CaptureConfig {
@@ -130,6 +134,7 @@ impl Default for CaptureConfig {
             flags: flags::RXHASH,
             memory_limit: 0,
             filter: None,
+            cpu: -1,
         };
         config.apply(Profile::Default);
         config
@@ -189,6 +194,12 @@ impl CaptureConfig {
             )?;
         }
         range("busy_poll", self.busy_poll, 0, i32::MAX.unsigned_abs(), "microseconds (0: off)")?;
+        if !(-1..MAX_CPUS as i32).contains(&self.cpu) {
+            return Err(Error::config(
+                "cpu",
+                format!("cpu {} is out of range: -1 (none) to {}", self.cpu, MAX_CPUS - 1),
+            ));
+        }
         let unknown = self.flags & !flags::KNOWN;
         if unknown != 0 {
             return Err(Error::config(

@@ -4,6 +4,7 @@ use crate::afpacket::binding::{Binding, Bindings};
 use crate::afpacket::consumer::Consumer;
 use crate::afpacket::counters::{Counters, Environment, KernelCounters, Lost, Stats, add};
 use crate::afpacket::events::{Event, Events, Next};
+use crate::afpacket::fanout::Member;
 use crate::afpacket::loss::Losses;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
@@ -127,6 +128,8 @@ pub struct Capture {
     pub(super) any: bool,
     /// `config::flags` asked for.
     pub(super) flags: u64,
+    /// Its place in a fanout group.
+    pub(super) member: Option<Member>,
     reader: Mutex<Reader>,
     counters: Counters,
     kernel: Mutex<KernelCounters>,
@@ -166,6 +169,7 @@ pub(super) struct Parts {
     pub(super) events: Events,
     pub(super) info: CaptureInfo,
     pub(super) flags: u64,
+    pub(super) member: Option<Member>,
     pub(super) link_type: Option<u16>,
     pub(super) treatment: Treatment,
     pub(super) environment: Environment,
@@ -197,6 +201,7 @@ impl Capture {
             any: parts.info.ifindex == 0,
             info: Mutex::new(parts.info),
             flags: parts.flags,
+            member: parts.member,
             reader: Mutex::new(reader),
             counters: Counters::default(),
             kernel: Mutex::new(KernelCounters::new()),
@@ -519,6 +524,16 @@ impl Capture {
     /// drained (af_packet.c packet_do_bind, synchronize_net) and what the open
     /// block holds is complete.
     fn quiesce(&self, reader: &mut Reader) {
+        if let Some(member) = &self.member {
+            self.quiesce_member(reader, member);
+        } else {
+            self.unhook(reader);
+        }
+        reader.quiesced = true;
+        reader.log(Level::Debug, format_args!("{}: intake ended", self.name()));
+    }
+
+    fn unhook(&self, reader: &mut Reader) {
         match self.socket.bind(ETH_P_UNUSED, reader.bindings.now().ifindex as i32) {
             // Without the interface there is no hook either.
             Ok(()) | Err(Errno(libc::ENODEV)) => reader.consumer.open_block_is_complete(),
@@ -529,8 +544,6 @@ impl Capture {
         }
         // A bind to a link that is down leaves ENETDOWN behind.
         self.socket.take_error();
-        reader.quiesced = true;
-        reader.log(Level::Debug, format_args!("{}: intake ended", self.name()));
     }
 
     /// Makes the open block ready now, and goes on capturing.
@@ -538,6 +551,9 @@ impl Capture {
     /// # Errors
     /// `Bind`, `InterfaceNotFound`: capturing could not go on.
     pub fn flush(&self) -> Result<()> {
+        if self.member.is_some() && self.with_reader(Self::flush_member).is_err() {
+            self.await_block_timer();
+        }
         self.with_reader(|reader| self.flush_locked(reader))
     }
 
@@ -549,7 +565,7 @@ impl Capture {
             return Err(error.clone());
         }
         // Frames are ready as they are.
-        if !reader.quiesced && !self.ring.has_frames() {
+        if !reader.quiesced && !self.ring.has_frames() && self.member.is_none() {
             let ifindex = reader.bindings.now().ifindex as i32;
             let drained = self.socket.bind(ETH_P_UNUSED, ifindex);
             if drained.is_ok() {
@@ -621,7 +637,10 @@ impl Capture {
     /// What was received before the link went down is to come before the error,
     /// not when the block's timer runs out. A failure costs only that order.
     pub(super) fn hand_over_open_block(&self, reader: &mut Reader, ifindex: u32) {
-        if !reader.quiesced
+        if self.member.is_some() {
+            // Out of the group's list until the link is up again (fanout_unlink).
+            let _ = Self::flush_member(reader);
+        } else if !reader.quiesced
             && !self.ring.has_frames()
             && self.socket.bind(ETH_P_UNUSED, ifindex as i32).is_ok()
         {
@@ -781,6 +800,7 @@ impl Capture {
             current.replace(None);
         }
         self.with_reader(|reader| self.last_words(reader));
+        self.leave_group();
         log::info!("{}: capture closed", self.name());
         if let Err(errno) = self.ring.close() {
             // The mapping lingers and keeps the socket: at least nothing enters it, and the
@@ -789,7 +809,11 @@ impl Capture {
             // Not where another process may go on with the socket.
             if self.belongs() != Belongs::everywhere() {
                 let ifindex = self.info.lock().ifindex as i32;
-                let _ = self.socket.bind(ETH_P_UNUSED, ifindex);
+                if self.member.is_some() {
+                    self.shut_member();
+                } else {
+                    let _ = self.socket.bind(ETH_P_UNUSED, ifindex);
+                }
                 let _ = self.socket.leave(ifindex, libc::PACKET_MR_PROMISC);
                 let _ = self.socket.leave(ifindex, libc::PACKET_MR_ALLMULTI);
             }

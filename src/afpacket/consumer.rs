@@ -64,12 +64,14 @@ pub struct Consumer {
     part: Option<Part>,
     /// Records of the open block that are complete: sequence and count.
     complete: Option<(u64, u32)>,
+    /// Nothing is taken behind this block, and of it only what is `complete`.
+    last: Option<u64>,
 }
 
 impl Consumer {
     /// At the beginning of a new ring.
     pub fn new(ring: Arc<Ring>) -> Self {
-        Self { ring, taken: 0, retired: 0, expected: 1, part: None, complete: None }
+        Self { ring, taken: 0, retired: 0, expected: 1, part: None, complete: None, last: None }
     }
 
     fn index(&self, number: u64) -> u32 {
@@ -111,7 +113,17 @@ impl Consumer {
         while self.ready() > 0 {
             let index = self.index(self.taken);
             let memory = self.ring.unit(index);
-            let header = memory.header();
+            let mut header = memory.header();
+            if let Some(last) = self.last {
+                if header.sequence > last {
+                    return None;
+                }
+                if let Some((sequence, count)) = self.complete {
+                    if header.sequence == sequence {
+                        header.count = header.count.min(count);
+                    }
+                }
+            }
             let gap = (header.sequence != self.expected)
                 .then_some(Gap { expected: self.expected, got: header.sequence });
             let part = self.part.take().filter(|part| part.sequence == header.sequence);
@@ -156,7 +168,8 @@ impl Consumer {
     }
 
     fn take_frames(&mut self, most: u64) -> Option<Taken> {
-        let count = self.ready().min(most);
+        let end = self.last.map_or(u64::MAX, |last| (last + 1).saturating_sub(self.expected));
+        let count = self.ready().min(most).min(end);
         let (index, sequence) = (self.index(self.taken), self.expected);
         let (memory, units, losing) = match count {
             0 => return None,
@@ -211,12 +224,36 @@ impl Consumer {
     /// the record, and only a drained hook says that the record is there too
     /// (af_packet.c prb_fill_curr_block, synchronize_net).
     pub fn open_block_is_complete(&mut self) {
-        self.complete = self.open_block();
+        self.complete = self.filling();
+    }
+
+    /// As [`open_block_is_complete`](Self::open_block_is_complete), of what
+    /// [`open_block`](Self::open_block) gave before the wait.
+    pub fn is_complete(&mut self, block: Option<(u64, u32)>) {
+        self.complete = block;
+    }
+
+    /// The same, where more comes into the ring that is not to be taken.
+    pub fn ends_with(&mut self, block: Option<(u64, u32)>) {
+        self.complete = block;
+        let retired = self.open_sequence().wrapping_sub(1);
+        self.last = Some(block.map_or(retired, |(sequence, _)| sequence));
     }
 
     /// Sequence number and record count of the block the kernel is filling.
     /// `None` while it fills none: the ring is full.
-    fn open_block(&mut self) -> Option<(u64, u32)> {
+    pub fn open_block(&mut self) -> Option<(u64, u32)> {
+        loop {
+            let ready = self.ready();
+            let open = self.filling();
+            // One that was retired between the two looks is not the open one.
+            if open.is_some() || self.ready() == ready {
+                return open;
+            }
+        }
+    }
+
+    fn filling(&mut self) -> Option<(u64, u32)> {
         if self.ring.has_frames() {
             // A frame is complete, or not there.
             return None;
@@ -252,7 +289,7 @@ impl Consumer {
             let header = self.ring.unit(self.index(number)).header();
             pending += left(header.sequence, header.count);
         }
-        if let Some((sequence, count)) = self.open_block() {
+        if let Some((sequence, count)) = self.filling() {
             pending += left(sequence, count);
         }
         pending

@@ -7,13 +7,15 @@
 //! [`waiter`] is what its threads and outer event loops wait on, [`counters`]
 //! keeps the statistics, [`loss`] says why packets were dropped. [`events`] tells
 //! what becomes of the interface, [`rebind`] goes on with another one,
-//! [`binding`] remembers which block came through which.
+//! [`binding`] remembers which block came through which, [`fanout`] has captures
+//! share an interface's packets.
 
 pub mod binding;
 pub mod capture;
 pub mod consumer;
 pub mod counters;
 pub mod events;
+pub mod fanout;
 pub mod loss;
 mod open;
 pub mod rebind;

@@ -5,6 +5,7 @@
 use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
+use crate::afpacket::fanout::Joining;
 use crate::afpacket::record::frame;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
@@ -15,6 +16,7 @@ use crate::filter::{Attachable, ebpf};
 use crate::fork;
 use crate::log::{self, Level};
 use crate::packet::link_type;
+use crate::sys::affinity::Cpus;
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::mmap::Mapping;
 use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
@@ -40,7 +42,24 @@ impl Capture {
     /// # Errors
     /// See docs/errors.md: every step has its own.
     pub fn open(interface: &[u8], config: &CaptureConfig) -> Result<Self> {
-        let opened = Self::open_steps(interface, config);
+        Self::open_as(interface, config, None)
+    }
+
+    /// Opens a capture that is a member of a fanout group.
+    pub(super) fn open_joining(
+        interface: &[u8],
+        config: &CaptureConfig,
+        group: Joining<'_>,
+    ) -> Result<Self> {
+        Self::open_as(interface, config, Some(group))
+    }
+
+    fn open_as(
+        interface: &[u8],
+        config: &CaptureConfig,
+        group: Option<Joining<'_>>,
+    ) -> Result<Self> {
+        let opened = Self::open_steps(interface, config, group);
         match &opened {
             Ok(capture) => {
                 let info = capture.info();
@@ -61,12 +80,24 @@ impl Capture {
         opened
     }
 
-    fn open_steps(interface: &[u8], config: &CaptureConfig) -> Result<Self> {
+    fn open_steps(
+        interface: &[u8],
+        config: &CaptureConfig,
+        group: Option<Joining<'_>>,
+    ) -> Result<Self> {
         let any = interface == ANY.as_bytes();
         let name = interface_name(interface)?;
         config.validate(any)?;
+        if let Some(group) = &group {
+            group.validate(config)?;
+        }
+        let kernel_version = process::kernel_version();
         let filter =
             config.attachable(|| if any { Ok(None) } else { find_link_type(&name).map(Some) })?;
+        let filter = match &group {
+            None => filter,
+            Some(group) => group.filter(filter, config, kernel_version)?,
+        };
         let ifindex = if any { 0 } else { find_interface(&name)? };
         let bound = MemoryBound::now(config.memory_limit);
         let geometry = Geometry::fitting(config, bound)?;
@@ -83,8 +114,9 @@ impl Capture {
         if let Some(filter) = &filter {
             attach(&socket, filter)?;
         }
-        let kernel_version = process::kernel_version();
         let timer_ms = if immediate { 0 } else { timer_ms(config.block_timeout, kernel_version) };
+        // The ring's pages come from the node of the CPU that asks for them.
+        let pinned = Pinned::to(config.cpu)?;
         let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
         let geometry = match request_ring(&socket, &geometry, timer_ms, config) {
             Ok(()) => geometry,
@@ -111,7 +143,7 @@ impl Capture {
         }
         let (mapping, locked) = map_ring(&socket, &geometry, config.has(flags::LOCK_MEMORY))?;
 
-        if config.has(flags::IGNORE_OUTGOING) {
+        if config.has(flags::IGNORE_OUTGOING) && group.is_none() {
             option(&socket, "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
         }
         if config.busy_poll != 0 {
@@ -131,7 +163,15 @@ impl Capture {
         let on_fd = notices.as_ref().filter(|_| config.has(flags::EVENTS_ON_FD));
         let waiter = Waiter::new(&socket, removal, on_fd).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
-        socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
+        let member = match &group {
+            None => {
+                socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
+                None
+            }
+            Some(group) => {
+                Some(group.bind(&socket, &name, ifindex, config, filter.clone(), kernel_version)?)
+            }
+        };
         let events = Events::new(notices, &socket, ifindex, interface);
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
 
@@ -171,7 +211,9 @@ impl Capture {
             memory_bound: bound.bytes,
             interface: String::from_utf8_lossy(interface).into_owned(),
         };
+        pinned.keep();
         Ok(Self::assemble(Parts {
+            member,
             socket,
             ring: Ring::new(mapping, &geometry, belongs(config)),
             waiter,
@@ -182,6 +224,46 @@ impl Capture {
             treatment: Treatment { tally: may_cut || immediate, drop_looped },
             environment,
         }))
+    }
+}
+
+/// The calling thread on one CPU; where it was before, if the open fails.
+struct Pinned(Option<Cpus>);
+
+impl Pinned {
+    fn to(cpu: i32) -> Result<Self> {
+        let Ok(cpu) = u32::try_from(cpu) else { return Ok(Self(None)) };
+        let pinned = Cpus::of_this_thread()
+            .and_then(|before| Cpus::one(cpu).run_here().map(|()| Self(Some(before))));
+        pinned.map_err(|errno| {
+            match errno.0 {
+                libc::EINVAL => Error::config(
+                    "cpu",
+                    format!(
+                        "cpu {cpu} is none that this thread may run on: not there, offline, or \
+                     outside of its cpuset; -1: wherever it runs"
+                    ),
+                ),
+                _ => Error::new(
+                    Kind::Io,
+                    "cpu",
+                    format!("the thread could not be moved to CPU {cpu}: {errno}"),
+                ),
+            }
+            .with_os(errno.0)
+        })
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = before.run_here();
+        }
     }
 }
 
@@ -296,7 +378,7 @@ fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32
     })
 }
 
-fn attach(socket: &Socket, filter: &Attachable) -> Result<()> {
+pub(super) fn attach(socket: &Socket, filter: &Attachable) -> Result<()> {
     let program = match filter {
         Attachable::Program(program) => program,
         Attachable::Ebpf(program) => {

@@ -35,6 +35,13 @@ impl Capture {
     /// `Config` (a capture on "any"), `InterfaceNotFound` (there is none),
     /// `SockOpt`, `Bind`, `Shutdown`, `BadHandle`.
     pub fn rebind(&self, target: Target<'_>, timeout_ms: i32) -> Result<()> {
+        if self.member.is_some() {
+            return Err(Error::config(
+                "interface",
+                "a member of a fanout group cannot be bound anew (the kernel refuses it): close it \
+                 and have another capture join",
+            ));
+        }
         if self.any {
             return Err(Error::config(
                 "interface",

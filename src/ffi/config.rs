@@ -136,9 +136,16 @@ pub struct netring_capture_config {
     pub memory_limit: u64,
     /// Which packets; NULL (default): all. The capture keeps its own copy.
     pub filter: *mut netring_filter,
+    /// The CPU to move the calling thread to (sched_setaffinity(2)) before the ring
+    /// is allocated, which is then on that CPU's memory node, and where the thread
+    /// stays if the open succeeds: for the thread that will read. -1 (default): it
+    /// stays where it is, and the ring is on its node.
+    pub cpu: i32,
+    /// 0.
+    pub reserved_cpu: u32,
 }
 
-const _: () = assert!(size_of::<netring_capture_config>() == 56);
+const _: () = assert!(size_of::<netring_capture_config>() == 64);
 const _: () = assert!(offset_of!(netring_capture_config, init) == 4);
 
 // SAFETY: repr(C) without padding; integers, and a token for which every value
@@ -159,6 +166,8 @@ impl From<&CaptureConfig> for netring_capture_config {
             flags: config.flags,
             memory_limit: config.memory_limit,
             filter: std::ptr::null_mut(),
+            cpu: config.cpu,
+            reserved_cpu: 0,
         }
     }
 }
@@ -183,6 +192,9 @@ pub(crate) unsafe fn capture_config(
     // SAFETY: the caller's promise.
     let config = unsafe { read(config)? };
     let filter = configured_filter(config.filter)?;
+    if config.reserved_cpu != 0 {
+        return Err(Error::config("reserved_cpu", "reserved_cpu is not 0"));
+    }
     Ok(CaptureConfig {
         block_size: config.block_size,
         block_count: config.block_count,
@@ -193,6 +205,7 @@ pub(crate) unsafe fn capture_config(
         flags: config.flags,
         memory_limit: config.memory_limit,
         filter,
+        cpu: config.cpu,
     })
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum HandleKind {
     Reader = 5,
     /// struct netring_writer.
     Writer = 4,
+    /// struct netring_group.
+    Group = 6,
 }
 
 // A token: generation, slot, kind.

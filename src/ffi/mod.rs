@@ -7,6 +7,7 @@ pub mod error;
 pub mod event;
 pub mod expression;
 pub mod filter;
+pub mod group;
 mod guard;
 mod handle;
 #[cfg(feature = "test-hooks")]

@@ -1,10 +1,12 @@
 //! System calls and kernel structures, thin and typed. Nothing here decides
 //! anything; every function is one kernel request.
 
+pub mod affinity;
 pub mod clock;
 pub mod environment;
 pub mod epoll;
 pub mod ethtool;
+pub mod fanout;
 pub mod file;
 pub mod filter;
 pub mod input;

@@ -126,6 +126,32 @@ impl Socket {
 
 /// SO_ATTACH_FILTER, on a socket of any family.
 pub fn attach_filter(fd: BorrowedFd<'_>, program: &[SockFilter]) -> Result<()> {
+    set_program(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+/// SO_DETACH_FILTER: classic or eBPF. ENOENT where there is none.
+pub fn detach_filter(fd: BorrowedFd<'_>) -> Result<()> {
+    let unused = 0_i32;
+    // SAFETY: a live integer and its size.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_FILTER,
+            (&raw const unused).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// An option that is a classic program.
+pub(super) fn set_program(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    program: &[SockFilter],
+) -> Result<()> {
     let Ok(len) = u16::try_from(program.len()) else { return Err(Errno(libc::EINVAL)) };
     let fprog = libc::sock_fprog {
         len,
@@ -136,8 +162,8 @@ pub fn attach_filter(fd: BorrowedFd<'_>, program: &[SockFilter]) -> Result<()> {
     check(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
+            level,
+            name,
             (&raw const fprog).cast(),
             size_of::<libc::sock_fprog>() as libc::socklen_t,
         )

@@ -15,13 +15,14 @@ static const struct {
     FIELD(size),        FIELD(init),          FIELD(block_size), FIELD(block_count),
     FIELD(frame_size),  FIELD(snap_length),   FIELD(block_timeout), FIELD(busy_poll),
     FIELD(flags),       FIELD(memory_limit),  FIELD(filter),
+    FIELD(cpu),         FIELD(reserved_cpu),
 };
 
 int main(void) {
     struct netring_capture_config macro = NETRING_CAPTURE_CONFIG_INIT;
     struct netring_capture_config function;
     memset(&function, 0xa5, sizeof function);
-    printf("1..7\n");
+    printf("1..8\n");
     int rc = netring_capture_config_init(&function, sizeof function);
     printf("%sok 1 - netring_capture_config_init: %d\n", rc == 0 ? "" : "not ", rc);
 
@@ -62,5 +63,12 @@ int main(void) {
     rc |= netring_filter_config_init(&filter, sizeof filter);
     alike &= rc == 0 && memcmp(&filter_macro, &filter, sizeof filter) == 0;
     printf("%sok 7 - the filter's macro is what its function writes\n", alike ? "" : "not ");
+
+    struct netring_group_config group_macro = NETRING_GROUP_CONFIG_INIT;
+    struct netring_group_config group;
+    memset(&group, 0xa5, sizeof group);
+    rc |= netring_group_config_init(&group, sizeof group);
+    alike &= rc == 0 && memcmp(&group_macro, &group, sizeof group) == 0;
+    printf("%sok 8 - the group's macro is what its function writes\n", alike ? "" : "not ");
     return rc == 0 && equal && alike && seen ? 0 : 1;
 }

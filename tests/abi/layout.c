@@ -41,7 +41,7 @@ FIELD(netring_packet, segments, 53, 1);
 FIELD(netring_packet, reserved, 54, 2);
 FIELD(netring_packet, cookie, 56, 8);
 
-SIZE(netring_capture_config, 56);
+SIZE(netring_capture_config, 64);
 FIELD(netring_capture_config, size, 0, 4);
 FIELD(netring_capture_config, init, 4, 4);
 FIELD(netring_capture_config, block_size, 8, 4);
@@ -53,6 +53,8 @@ FIELD(netring_capture_config, busy_poll, 28, 4);
 FIELD(netring_capture_config, flags, 32, 8);
 FIELD(netring_capture_config, memory_limit, 40, 8);
 FIELD(netring_capture_config, filter, 48, 8);
+FIELD(netring_capture_config, cpu, 56, 4);
+FIELD(netring_capture_config, reserved_cpu, 60, 4);
 
 SIZE(netring_capture_info, 104);
 FIELD(netring_capture_info, size, 0, 4);
@@ -119,6 +121,36 @@ FIELD(netring_filter_config, init, 4, 4);
 FIELD(netring_filter_config, flags, 8, 8);
 FIELD(netring_filter_config, netmask, 16, 4);
 FIELD(netring_filter_config, reserved, 20, 4);
+
+SIZE(netring_group_config, 40);
+FIELD(netring_group_config, size, 0, 4);
+FIELD(netring_group_config, init, 4, 4);
+FIELD(netring_group_config, mode, 8, 4);
+FIELD(netring_group_config, members, 12, 4);
+FIELD(netring_group_config, flags, 16, 8);
+FIELD(netring_group_config, max_members, 24, 4);
+FIELD(netring_group_config, id, 28, 4);
+FIELD(netring_group_config, program, 32, 8);
+
+SIZE(netring_group_info, 48);
+FIELD(netring_group_info, size, 0, 4);
+FIELD(netring_group_info, mode, 4, 4);
+FIELD(netring_group_info, flags, 8, 8);
+FIELD(netring_group_info, state, 16, 8);
+FIELD(netring_group_info, id, 24, 4);
+FIELD(netring_group_info, members, 28, 4);
+FIELD(netring_group_info, joined, 32, 4);
+FIELD(netring_group_info, max_members, 36, 4);
+FIELD(netring_group_info, ifindex, 40, 4);
+FIELD(netring_group_info, reserved, 44, 4);
+
+SIZE(netring_group_stats, 40);
+FIELD(netring_group_stats, size, 0, 4);
+FIELD(netring_group_stats, members, 4, 4);
+FIELD(netring_group_stats, valid, 8, 8);
+FIELD(netring_group_stats, rollover, 16, 8);
+FIELD(netring_group_stats, rollover_huge, 24, 8);
+FIELD(netring_group_stats, rollover_failed, 32, 8);
 
 SIZE(netring_reader_config, 40);
 FIELD(netring_reader_config, size, 0, 4);

@@ -16,6 +16,9 @@ static _Thread_local union {
     struct netring_reader_info reader_info;
     struct netring_reader_interface reader_interface;
     struct netring_writer_info writer_info;
+    struct netring_group_info group_info;
+    struct netring_group_stats group_stats;
+    struct netring_capture *capture;
     struct netring_block *block;
     uint8_t bytes[1024];
 } out;
@@ -75,7 +78,12 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(writer_info, WRITER, false, &out.writer_info, sizeof out.writer_info) \
     CALL(writer_path, WRITER, false, (char *)out.bytes, sizeof out.bytes) \
     CALL(writer_last_error, WRITER, false, &out.error) \
-    CALL(writer_close, WRITER, true, &out.error)
+    CALL(writer_close, WRITER, true, &out.error) \
+    CALL(group_join, GROUP, false, "", NULL, &out.capture, &out.error) \
+    CALL(group_open, GROUP, false, "", NULL, NULL, &out.capture, 1, &out.error) \
+    CALL(group_info, GROUP, false, &out.group_info, sizeof out.group_info) \
+    CALL(group_stats, GROUP, false, NULL, &out.group_stats, sizeof out.group_stats) \
+    CALL(group_free, GROUP, true)
 
 /* The others, for the comparison: what makes handles or needs none. */
 #define NO_HANDLE(CALL) \
@@ -88,6 +96,8 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(filter_new) \
     CALL(filter_new_ddd) \
     CALL(filter_new_ebpf) \
+    CALL(group_config_init) \
+    CALL(group_new) \
     CALL(interface_info) \
     CALL(interface_list) \
     CALL(log_set) \

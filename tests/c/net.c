@@ -133,17 +133,32 @@ static void change(struct request *request, const char *step)
     ask(request, answer, sizeof answer, step);
 }
 
+static void add_queues(struct request *request, uint32_t queues)
+{
+    if (queues) {
+        add(request, IFLA_NUM_TX_QUEUES, &queues, sizeof queues);
+        add(request, IFLA_NUM_RX_QUEUES, &queues, sizeof queues);
+    }
+}
+
 void net_veth(const char *one, const char *other)
+{
+    net_veth_queues(one, other, 0);
+}
+
+void net_veth_queues(const char *one, const char *other, uint32_t queues)
 {
     struct request request = request_new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, NULL);
     struct rtattr *info, *data, *peer;
 
     add_name(&request, one);
+    add_queues(&request, queues);
     info = add(&request, IFLA_LINKINFO, NULL, 0);
     add(&request, IFLA_INFO_KIND, "veth", 4);
     data = add(&request, IFLA_INFO_DATA, NULL, 0);
     peer = add(&request, VETH_INFO_PEER, &request.link, sizeof request.link);
     add_name(&request, other);
+    add_queues(&request, queues);
     nest_end(&request, peer);
     nest_end(&request, data);
     nest_end(&request, info);

@@ -18,6 +18,8 @@ void net_enter(void);
 
 /* Links. A pair is created up on both ends, without IPv6 and so without traffic of its own. */
 void net_veth(const char *one, const char *other);
+/* With so many queues for sending and receiving; 0: the kernel's choice. */
+void net_veth_queues(const char *one, const char *other, uint32_t queues);
 void net_link_up(const char *name, bool up);
 /* Waits until a link sends: after its peer came up it takes the kernel up to a second. */
 void net_await_carrier(const char *name);

@@ -11,6 +11,7 @@ static struct netring_block *block;
 static struct netring_filter *filter;
 static struct netring_reader *reader;
 static struct netring_writer *writer;
+static struct netring_group *group;
 
 /* Arguments that are right, so that one can be wrong at a time. */
 static union {
@@ -28,12 +29,16 @@ static union {
     struct netring_reader_interface reader_interface;
     struct netring_writer_config writer_config;
     struct netring_writer_info writer_info;
+    struct netring_group_config group_config;
+    struct netring_group_info group_info;
+    struct netring_group_stats group_stats;
     uint8_t bytes[1024];
 } out;
 static struct netring_filter *out_filter;
 static struct netring_capture *out_capture;
 static struct netring_reader *out_reader;
 static struct netring_writer *out_writer;
+static struct netring_group *out_group;
 static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 
 /* ---- handles ---- */
@@ -41,7 +46,7 @@ static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 /* Numbers that look like anything, and the neighbours of real tokens. */
 static unsigned not_refused(const struct call *call)
 {
-    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer};
+    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer, group};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
@@ -97,7 +102,7 @@ static void reader_open(void)
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer};
+    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer, group};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
@@ -105,6 +110,7 @@ static void test_stale(void)
     is_int(netring_filter_free(filter), 0, "free");
     is_int(netring_reader_close(reader), 0, "close of the reader");
     is_int(netring_writer_close(writer, NULL), 0, "close of a writer");
+    is_int(netring_group_free(group), 0, "free of a group");
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < call_count; i++)
             ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
@@ -115,6 +121,7 @@ static void test_stale(void)
             netring_filter_new(all, 1, &filter, NULL);
             reader_open();
             netring_writer_open("/dev/null", NULL, &writer, NULL);
+            netring_group_new(NULL, &group, NULL);
         }
     }
     is_int(read_packets(block), 3, "the new block is untouched");
@@ -208,6 +215,20 @@ static void test_arguments(void)
         netring_reader_interface(reader, 7, &out.reader_interface, sizeof(out.reader_interface)));
     INVALID(netring_reader_stats(reader, NULL, sizeof out.stats));
     INVALID(netring_reader_last_error(reader, NULL));
+    INVALID(netring_group_config_init(NULL, sizeof out.group_config));
+    INVALID(netring_group_config_init(&out.group_config, 8));
+    INVALID(netring_group_new(NULL, NULL, NULL));
+    INVALID(netring_group_new(&out.group_config, &out_group, NULL));
+    INVALID(netring_group_join(group, NULL, NULL, &out_capture, NULL));
+    INVALID(netring_group_join(group, "vb", NULL, NULL, NULL));
+    INVALID(netring_group_open(group, "vb", NULL, NULL, NULL, 1, NULL));
+    INVALID(netring_group_open(group, "vb", NULL, NULL, &out_capture, 0, NULL));
+    INVALID(netring_group_open(group, "vb", NULL, NULL, &out_capture, SIZE_MAX, NULL));
+    INVALID(netring_group_info(group, NULL, sizeof out.group_info));
+    INVALID(netring_group_info(group, &out.group_info, 8));
+    INVALID(netring_group_stats(group, NULL, NULL, sizeof out.group_stats));
+    INVALID(netring_group_stats(group, NULL, &out.group_stats, 5000));
+    INVALID(netring_group_stats(group, capture, &out.group_stats, sizeof out.group_stats));
     INVALID(netring_writer_open(NULL, NULL, &out_writer, NULL));
     INVALID(netring_writer_open("/dev/null", NULL, NULL, NULL));
     INVALID(netring_writer_open("/dev/null", &out.writer_config, &out_writer, NULL));
@@ -318,6 +339,8 @@ int main(void)
     reader_open();
     if (netring_writer_open("/dev/null", NULL, &writer, NULL) != 0)
         tap_bail("netring_writer_open failed");
+    if (netring_group_new(NULL, &group, NULL) != 0)
+        tap_bail("netring_group_new failed");
 
     test_handles();
     test_arguments();
@@ -330,5 +353,6 @@ int main(void)
     netring_block_release(block);
     netring_filter_free(filter);
     netring_writer_close(writer, NULL);
+    netring_group_free(group);
     return tap_end();
 }

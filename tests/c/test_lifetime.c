@@ -262,6 +262,15 @@ static struct netring_writer *writer_to_nowhere(void)
     return writer;
 }
 
+static struct netring_group *group_of_none(void)
+{
+    struct netring_group *group = NULL;
+
+    if (netring_group_new(NULL, &group, NULL) != 0)
+        tap_bail("no group");
+    return group;
+}
+
 /* The block has frames first..first+4. */
 static struct handles handles_open(const struct netring_capture_config *config, uint32_t first)
 {
@@ -269,20 +278,23 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     struct netring_filter *filter = filter_of_all();
     struct netring_reader *reader = reader_of_nothing();
     struct netring_writer *writer = writer_to_nowhere();
+    struct netring_group *group = group_of_none();
     struct handles handles = {
-        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader, writer}};
+        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader, writer, group}};
 
     capture_close(capture);
     netring_block_release(handles.stale[HANDLE_BLOCK]);
     netring_filter_free(filter);
     netring_reader_close(reader);
     netring_writer_close(writer, NULL);
+    netring_group_free(group);
     capture = capture_open("vb", config);
     handles.open[HANDLE_CAPTURE] = capture;
     handles.open[HANDLE_BLOCK] = block_of(capture, sender, first, 5, 60);
     handles.open[HANDLE_FILTER] = filter_of_all();
     handles.open[HANDLE_READER] = reader_of_nothing();
     handles.open[HANDLE_WRITER] = writer_to_nowhere();
+    handles.open[HANDLE_GROUP] = group_of_none();
     for (int i = 0; i < HANDLE_KINDS; i++) {
         if (!handles.open[i] || !handles.stale[i])
             tap_bail("handles of kind %d are missing here", i);
@@ -297,6 +309,7 @@ static void handles_close(const struct handles *handles)
     is_int(netring_filter_free(handles->open[HANDLE_FILTER]), 0, "the parent's free");
     is_int(netring_reader_close(handles->open[HANDLE_READER]), 0, "the parent's reader");
     is_int(netring_writer_close(handles->open[HANDLE_WRITER], NULL), 0, "the parent's writer");
+    is_int(netring_group_free(handles->open[HANDLE_GROUP]), 0, "the parent's group");
 }
 
 static void all_refused(const struct handles *handles, const char *what)

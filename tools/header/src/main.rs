@@ -19,7 +19,7 @@ use quote::ToTokens;
 use syn::{Expr, Item, Lit, UnOp, Visibility};
 
 /// Modules in the order the header has them; others follow by name.
-const ORDER: [&str; 15] = [
+const ORDER: &[&str] = &[
     "version",
     "error",
     "log",
@@ -30,6 +30,7 @@ const ORDER: [&str; 15] = [
     "capture_config",
     "capture",
     "event",
+    "group",
     "block",
     "cursor",
     "interface",
