@@ -185,11 +185,13 @@ impl Losses {
         };
         let far = |behind| self.is_far(behind);
         let why = Why { cause, far, units: self.units, unit: self.unit };
-        let freezes = if total.freezes == 1 { "freeze" } else { "freezes" };
-        format!(
-            "{interface}: {what}, {why} ({} dropped, {} {freezes} since the open)",
-            total.dropped, total.freezes
-        )
+        let freezes = match (self.unit, total.freezes) {
+            ("block", 1) => ", 1 freeze".to_owned(),
+            ("block", freezes) => format!(", {freezes} freezes"),
+            // The kernel counts none of frames.
+            _ => String::new(),
+        };
+        format!("{interface}: {what}, {why} ({} dropped{freezes} since the open)", total.dropped)
     }
 }
 
