@@ -527,7 +527,7 @@ int netring_filter_config_init(struct netring_filter_config *config, size_t size
  * VLAN tag, `vlan 100` matches the outer tag, `len` counts it, and so on, on
  * both sides of a wire, though the kernel keeps that tag beside the bytes where it
  * receives and in them where it sends. NETRING_FILTER_TCPDUMP takes tcpdump's
- * meaning instead.
+ * meaning instead (docs/filters.md).
  *
  * The filter has a program for each link type: the one of the interface is
  * attached, on "any" one that asks for the interface's hardware type first
