@@ -256,8 +256,8 @@ struct netring_packet {
     /** Bytes captured, at `data`. */
     uint32_t caplen;
     /**
-     * Bytes the packet had on the wire, without a VLAN tag that the kernel
-     * keeps in `vlan_tci`.
+     * Bytes the packet had on the wire, without a VLAN tag that is
+     * in `vlan_tci`.
      */
     uint32_t len;
     /** When: nanoseconds since 1970-01-01 UTC; `clock` says who stamped it. */
@@ -268,7 +268,8 @@ struct netring_packet {
     uint32_t rxhash;
     /**
      * Tag control information of the outermost VLAN tag, which the kernel took
-     * out of the bytes (NETRING_PACKET_VLAN; 0 is a valid priority tag).
+     * out of the bytes (NETRING_PACKET_VLAN; 0 is a valid priority tag);
+     * NETRING_CAPTURE_RESTORE_VLAN puts it back.
      */
     uint16_t vlan_tci;
     /** That tag's EtherType, 0x8100 or 0x88a8 (NETRING_PACKET_VLAN_TPID). */
@@ -296,9 +297,12 @@ struct netring_packet {
     uint8_t clock;
     /** Receive queue, on backends that know it; else 0. */
     uint16_t queue;
-    /** Segment size of a super-packet, where known; else 0. */
+    /**
+     * Bytes of payload in each segment of a super-packet (NETRING_PACKET_VNET);
+     * else 0.
+     */
     uint16_t gso_size;
-    /** Kind of super-packet (VIRTIO_NET_HDR_GSO_*), where known; else 0. */
+    /** NETRING_GSO_*: kind of super-packet (NETRING_PACKET_VNET); else 0. */
     uint8_t gso_type;
     /** Further memory segments of the packet; 0 on packet rings. */
     uint8_t segments;
@@ -331,6 +335,23 @@ struct netring_packet {
 #define NETRING_PACKET_PROTOCOL 0x80000
 /** `direction` is valid. */
 #define NETRING_PACKET_DIRECTION 0x100000
+/**
+ * `gso_size`, `gso_type` and netring_block_vnet are valid: a capture with
+ * NETRING_CAPTURE_VNET_HEADER.
+ */
+#define NETRING_PACKET_VNET 0x200000
+/** No super-packet: one as on the wire. */
+#define NETRING_GSO_NONE 0
+/** TCP over IPv4 (VIRTIO_NET_HDR_GSO_TCPV4). */
+#define NETRING_GSO_TCPV4 1
+/** UDP over IPv4 that is to be fragmented (VIRTIO_NET_HDR_GSO_UDP). */
+#define NETRING_GSO_UDP 3
+/** TCP over IPv6 (VIRTIO_NET_HDR_GSO_TCPV6). */
+#define NETRING_GSO_TCPV6 4
+/** UDP datagrams in a row (VIRTIO_NET_HDR_GSO_UDP_L4; Linux 6.2). */
+#define NETRING_GSO_UDP_L4 5
+/** A bit besides: the first segment has CWR set (VIRTIO_NET_HDR_GSO_ECN). */
+#define NETRING_GSO_ECN 0x80
 /** Received, addressed to this host. */
 #define NETRING_DIRECTION_HOST 0
 /** Received, link-layer broadcast. */
@@ -662,6 +683,39 @@ int netring_filter_listing(struct netring_filter *filter,
  * - netring_capture_flush has nothing to do.
  */
 #define NETRING_CAPTURE_IMMEDIATE 0x800
+/**
+ * A VLAN tag that the kernel took out is put back into the packet, where it was
+ * on the wire: behind the two addresses, with its EtherType (0x8100 where the
+ * kernel does not tell it). `caplen`, `len` and `net_offset` are 4 larger then, and
+ * the packet's NETRING_PACKET_VLAN is cleared; `protocol` stays what the kernel
+ * made of it. It costs a look at each record, and a move of 12 bytes for each tag;
+ * no copy of the packet. A tag stays beside the packet where the link type is not
+ * Ethernet, where less than the 12 bytes of the addresses were kept, and where the
+ * link-layer header is so long (more than 24 bytes) that there is no room before it.
+ * `snap_length` counts bytes without the tag. Filters see what they see without
+ * this. Any kernel.
+ */
+#define NETRING_CAPTURE_RESTORE_VLAN 0x2000
+/**
+ * Ask the kernel for the state of checksum and segmentation of each packet
+ * (PACKET_VNET_HDR): `gso_size` and `gso_type` of the packet, all of it by
+ * netring_block_vnet, both valid with NETRING_PACKET_VNET. What cannot be told
+ * that way (segmentation of SCTP, and of UDP before Linux 6.2) the kernel drops:
+ * it is in `dropped` and `skipped`. Super-packets come whole with or without
+ * this, where they fit a block: 64 KiB and 200 bytes of headers, with BIG TCP up
+ * to 512 KiB (NETRING_PROFILE_JUMBO). Costs 16 bytes of the ring a packet. Not with
+ * NETRING_CAPTURE_IMMEDIATE: there one such packet would end the ring's intake for
+ * good (tpacket_rcv, seen on Linux 6.18). Any kernel.
+ */
+#define NETRING_CAPTURE_VNET_HEADER 0x4000
+/**
+ * Switch hardware stamps of received packets on in the network device
+ * (SIOCSHWTSTAMP), for `clock` NETRING_CLOCK_RAW_HARDWARE. This changes the device
+ * for everybody and stays after the capture; `hwstamp_ctl -i eth0 -r 0` (linuxptp)
+ * takes it back. What the device does for packets sent is left as it is. Needs
+ * CAP_NET_ADMIN where it is not on already.
+ */
+#define NETRING_CAPTURE_HARDWARE_STAMPING 0x8000
 /** What `init` of a struct netring_capture_config holds once it is initialised. */
 #define NETRING_CAPTURE_CONFIG_INIT_WORD 0x4e524343
 
@@ -727,8 +781,21 @@ struct netring_capture_config {
      * stays where it is, and the ring is on its node.
      */
     int32_t cpu;
-    /** 0. */
-    uint32_t reserved_cpu;
+    /**
+     * Who stamps the packets; the `clock` of each says who did. 0 (default): the
+     * kernel as it is: NETRING_CLOCK_COPY, or NETRING_CLOCK_SOFTWARE while some
+     * program on the machine asks for that. NETRING_CLOCK_SOFTWARE: the kernel, when
+     * a packet comes in (or leaves), before it waits for a CPU; as long as the
+     * capture is open all packets of the machine are stamped (SO_TIMESTAMPING). The
+     * kernel switches this on in the background: packets of the first moments may
+     * still have NETRING_CLOCK_COPY. NETRING_CLOCK_RAW_HARDWARE: the device's own
+     * clock, unadjusted, where it stamps a packet; the others as with 0. The driver
+     * must be able to (netring_interface_info), and somebody must have switched it
+     * on: NETRING_CAPTURE_HARDWARE_STAMPING, or `hwstamp_ctl -i eth0 -r 1`. Not with
+     * "any". (The third clock of packet(7), the device's adjusted to the system's, no
+     * kernel gives since Linux 3.17.) NETRING_CLOCK_COPY cannot be asked for.
+     */
+    uint32_t clock;
 };
 
 /**
@@ -826,6 +893,10 @@ struct netring_capture_info {
      * bound. NUL-terminated; "any".
      */
     char interface[16];
+    /** NETRING_CLOCK_* as configured, and granted; 0: the kernel as it is. */
+    uint32_t clock;
+    /** 0. */
+    uint32_t reserved;
 };
 
 /**
@@ -928,7 +999,8 @@ struct netring_stats {
  * refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
  * owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
  * NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
- * NETRING_ENOTSUP, Linux before 4.14. `err` names the step, the value and what
+ * NETRING_ENOTSUP, Linux before 4.14, or a driver that cannot stamp as `clock`
+ * says. `err` names the step, the value and what
  * to do; docs/errors.md lists every one. On an error `*out` is not written.
  * Ownership: the caller closes `*out` with netring_capture_close. MT-Safe.
  * `err` may be NULL.
@@ -1269,7 +1341,8 @@ int netring_capture_next_event(struct netring_capture *capture,
  * no such interface. NETRING_ESHUTDOWN, the capture is stopped, or was while
  * this waited. NETRING_EINVAL, "any", before or after; a wrong name; both
  * `interface` and `ifindex`. NETRING_ESOCKOPT, promiscuous or all-multicast
- * mode was refused there. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
+ * mode was refused there. NETRING_ENOTSUP, its driver cannot stamp as `clock` of
+ * the configuration says. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
  * a capture, or closed meanwhile. NETRING_EIO, waiting or looking the interface up
  * failed. `err` may be NULL. MT-Safe. (af_packet.c packet_do_bind.)
  * Caller: `interface`, if not NULL, must be NUL-terminated, `err` writable.
@@ -1577,7 +1650,9 @@ int netring_group_free(struct netring_group *group);
 /**
  * Records of the kernel's struct tpacket3_hdr, each followed by a struct
  * sockaddr_ll and the packet (linux/if_packet.h). A record whose tp_status
- * lacks TP_STATUS_USER (1) is no packet: skip it.
+ * lacks TP_STATUS_USER (1) is no packet: skip it. With NETRING_PACKET_VNET in
+ * tp_status (no kernel sets it) the 10 bytes from offset 38 on, padding otherwise,
+ * are a struct virtio_net_hdr (linux/virtio_net.h) in host byte order.
  */
 #define NETRING_LAYOUT_TPACKET3 3
 
@@ -1757,6 +1832,62 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
  * Caller: `out` must be writable for `size` bytes.
  */
 int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t *out, size_t size);
+
+/* ---- vnet ---- */
+
+/**
+ * The checksum is to be computed from `csum_start` to the end, and put where
+ * `csum_offset` says (VIRTIO_NET_HDR_F_NEEDS_CSUM).
+ */
+#define NETRING_VNET_NEEDS_CSUM 0x1
+/** The checksum was verified (VIRTIO_NET_HDR_F_DATA_VALID). */
+#define NETRING_VNET_DATA_VALID 0x2
+
+/**
+ * What is left to do for a packet until it is as on the wire, or what was done:
+ * struct virtio_net_hdr (linux/virtio_net.h), in host byte order.
+ */
+struct netring_vnet {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_VNET_* bits. */
+    uint8_t flags;
+    /** NETRING_GSO_*. */
+    uint8_t gso_type;
+    /**
+     * Of a super-packet: bytes that the kernel has in one piece, all headers among
+     * them; a hint. Else 0.
+     */
+    uint16_t hdr_len;
+    /** Of a super-packet: bytes of payload in each segment. Else 0. */
+    uint16_t gso_size;
+    /**
+     * With NETRING_VNET_NEEDS_CSUM: where the checksum begins, from the first byte
+     * of the packet. Else 0.
+     */
+    uint16_t csum_start;
+    /** With NETRING_VNET_NEEDS_CSUM: where it goes, from `csum_start`. Else 0. */
+    uint16_t csum_offset;
+    /** 0. */
+    uint16_t reserved;
+};
+
+/**
+ * Writes the state of checksum and segmentation of the packet with this cookie
+ * (netring_packet.cookie): as much of it as `size` bytes hold. Returns 1, or 0
+ * and zeros where the packet has none: it lacks NETRING_PACKET_VNET, which a
+ * capture with NETRING_CAPTURE_VNET_HEADER gives. netring_cursor_vnet
+ * (netring_inline.h) does the same without a call.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is NULL
+ * or misaligned, `size` is less than 16 or more than 4096, or no packet of this
+ * block has that cookie. MT-Safe. (af_packet.c, virtio_net_hdr_from_skb.)
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_block_vnet(struct netring_block *block,
+                       uint64_t cookie,
+                       struct netring_vnet *out,
+                       size_t size);
 
 /* ---- interface ---- */
 
@@ -2606,7 +2737,7 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                 /* memory_limit */                                  \
             0,                                 /* filter */                                        \
             -1,                                /* cpu */                                           \
-            0                                  /* reserved_cpu */                                  \
+            0                                  /* clock */                                         \
     }
 
 /**

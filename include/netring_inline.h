@@ -66,12 +66,19 @@ extern "C" {
 #define NETRING_RECORD_RXHASH 28   /* u32 */
 #define NETRING_RECORD_VLAN_TCI 32 /* u32, 16 bits used */
 #define NETRING_RECORD_VLAN_TPID 36 /* u16 */
-#define NETRING_RECORD_PROTOCOL 50  /* u16, big-endian */
-#define NETRING_RECORD_IFINDEX 52   /* u32 */
-#define NETRING_RECORD_HATYPE 56    /* u16: the interface's ARPHRD_ number */
-#define NETRING_RECORD_PKTTYPE 58   /* u8: NETRING_DIRECTION_* */
-#define NETRING_RECORD_HALEN 59     /* u8 */
-#define NETRING_RECORD_ADDRESS 60   /* 8 bytes */
+/* With NETRING_PACKET_VNET the fields of struct netring_vnet, else 0. */
+#define NETRING_RECORD_VNET_FLAGS 38       /* u8 */
+#define NETRING_RECORD_VNET_GSO_TYPE 39    /* u8 */
+#define NETRING_RECORD_VNET_HDR_LEN 40     /* u16 */
+#define NETRING_RECORD_VNET_GSO_SIZE 42    /* u16 */
+#define NETRING_RECORD_VNET_CSUM_START 44  /* u16 */
+#define NETRING_RECORD_VNET_CSUM_OFFSET 46 /* u16 */
+#define NETRING_RECORD_PROTOCOL 50         /* u16, big-endian */
+#define NETRING_RECORD_IFINDEX 52          /* u32 */
+#define NETRING_RECORD_HATYPE 56           /* u16: the interface's ARPHRD_ number */
+#define NETRING_RECORD_PKTTYPE 58          /* u8: NETRING_DIRECTION_* */
+#define NETRING_RECORD_HALEN 59            /* u8 */
+#define NETRING_RECORD_ADDRESS 60          /* 8 bytes */
 #define NETRING_RECORD_SIZE 68
 
 /* A record without this bit holds no packet: the kernel never filled it, or the library took the
@@ -84,10 +91,11 @@ extern "C" {
 /* What a kernel knows of every packet. In a record these bits say the opposite (savefiles). */
 #define NETRING_RECORD_STATUS_CERTAIN                                                              \
     (NETRING_PACKET_NET_OFFSET | NETRING_PACKET_PROTOCOL | NETRING_PACKET_DIRECTION)
-/* The kernel's bits that netring_packet.status passes on. */
+/* The bits that netring_packet.status passes on: the kernel's, and the library's
+ * NETRING_PACKET_VNET. */
 #define NETRING_RECORD_STATUS_PACKET                                                               \
     (NETRING_PACKET_CSUM_NOT_READY | NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID |              \
-     NETRING_PACKET_CSUM_VALID | NETRING_PACKET_GSO_TCP)
+     NETRING_PACKET_CSUM_VALID | NETRING_PACKET_GSO_TCP | NETRING_PACKET_VNET)
 
 /* Loads from the ring: any alignment, no aliasing rule broken, one move each once optimised. */
 static inline uint32_t netring_record_u32(const uint8_t *record, size_t offset)
@@ -204,9 +212,10 @@ static inline uint64_t netring_cursor_time_ns(const struct netring_cursor *curso
            netring_record_u32(cursor->record, NETRING_RECORD_NSEC);
 }
 
-/* The VLAN tag that the kernel took out of the frame: 1 and the tag (tci: priority, DEI and VLAN
- * id; tpid: 0x8100, 0x88a8) in host byte order, or 0 and zeros. A tag of 0 is a valid priority tag:
- * go by the return value. Both pointers may be NULL. */
+/* The VLAN tag that the kernel took out of the frame, and NETRING_CAPTURE_RESTORE_VLAN has not put
+ * back: 1 and the tag (tci: priority, DEI and VLAN id; tpid: 0x8100, 0x88a8) in host byte order, or
+ * 0 and zeros. A tag of 0 is a valid priority tag: go by the return value. Both pointers may be
+ * NULL. */
 static inline int netring_cursor_vlan(const struct netring_cursor *cursor, uint16_t *tci,
                                       uint16_t *tpid)
 {
@@ -284,9 +293,9 @@ static inline uint16_t netring_cursor_link_type(const struct netring_cursor *cur
 static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor)
 {
     const uint8_t *const record = cursor->record;
-    uint32_t status = netring_record_u32(record, NETRING_RECORD_STATUS) &
-                      NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET |
-                                                        NETRING_RECORD_STATUS_CERTAIN);
+    uint32_t status =
+        netring_record_u32(record, NETRING_RECORD_STATUS) &
+        NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET | NETRING_RECORD_STATUS_CERTAIN);
 
     status ^= NETRING_RECORD_STATUS_CERTAIN;
     if (cursor->caplen < netring_record_u32(record, NETRING_RECORD_LEN))
@@ -294,6 +303,38 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
     if (netring_record_u32(record, NETRING_RECORD_RXHASH) != 0)
         status |= NETRING_PACKET_RXHASH;
     return status;
+}
+
+/* Bytes of payload in each segment of a super-packet; 0 of a plain packet, and where the capture
+ * was opened without NETRING_CAPTURE_VNET_HEADER. */
+static inline uint16_t netring_cursor_gso_size(const struct netring_cursor *cursor)
+{
+    return netring_record_u16(cursor->record, NETRING_RECORD_VNET_GSO_SIZE);
+}
+
+/* NETRING_GSO_*, as netring_cursor_gso_size. */
+static inline uint8_t netring_cursor_gso_type(const struct netring_cursor *cursor)
+{
+    return cursor->record[NETRING_RECORD_VNET_GSO_TYPE];
+}
+
+/* The state of checksum and segmentation, as netring_block_vnet: 1, or 0 and zeros where the packet
+ * lacks NETRING_PACKET_VNET. */
+static inline int netring_cursor_vnet(const struct netring_cursor *cursor, struct netring_vnet *out)
+{
+    const uint8_t *const record = cursor->record;
+
+    memset(out, 0, sizeof *out);
+    out->size = sizeof *out;
+    if ((netring_record_u32(record, NETRING_RECORD_STATUS) & NETRING_PACKET_VNET) == 0)
+        return 0;
+    out->flags = record[NETRING_RECORD_VNET_FLAGS];
+    out->gso_type = record[NETRING_RECORD_VNET_GSO_TYPE];
+    out->hdr_len = netring_record_u16(record, NETRING_RECORD_VNET_HDR_LEN);
+    out->gso_size = netring_record_u16(record, NETRING_RECORD_VNET_GSO_SIZE);
+    out->csum_start = netring_record_u16(record, NETRING_RECORD_VNET_CSUM_START);
+    out->csum_offset = netring_record_u16(record, NETRING_RECORD_VNET_CSUM_OFFSET);
+    return 1;
 }
 
 /* The packet as netring_block_read gives it, all fields. */
@@ -322,8 +363,8 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
                  : (kernel & NETRING_RECORD_STATUS_TS_UNKNOWN) != 0    ? NETRING_CLOCK_UNKNOWN
                                                                        : NETRING_CLOCK_COPY;
     out->queue = 0;
-    out->gso_size = 0;
-    out->gso_type = 0;
+    out->gso_size = netring_cursor_gso_size(cursor);
+    out->gso_type = netring_cursor_gso_type(cursor);
     out->segments = 0;
     out->reserved = 0;
     out->cookie = NETRING_INLINE_CAST(uint64_t, record - cursor->base);

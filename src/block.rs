@@ -1,5 +1,6 @@
 //! The block: received packets handed to user space together, until released.
 
+use crate::afpacket::record::rewrite::Vnet;
 use crate::afpacket::record::{BlockMemory, Corrupt, Position};
 use crate::afpacket::ring::Ring;
 use crate::error::{Error, Kind, Result};
@@ -169,9 +170,15 @@ impl Block {
     /// # Errors
     /// `Kind::Config`: no packet of this block has that cookie.
     pub fn address(&self, cookie: u64) -> Result<([u8; 8], usize)> {
-        self.memory.address(self.first, cookie).map_err(|_| {
-            Error::config("cookie", format!("cookie {cookie:#x} names no packet of this block"))
-        })
+        self.memory.address(self.first, cookie).map_err(|_| no_such(cookie))
+    }
+
+    /// The vnet header of the packet with this cookie; `None`: it has none.
+    ///
+    /// # Errors
+    /// As [`address`](Self::address).
+    pub fn vnet(&self, cookie: u64) -> Result<Option<Vnet>> {
+        self.memory.vnet(self.first, cookie).map_err(|_| no_such(cookie))
     }
 
     #[cold]
@@ -235,4 +242,8 @@ impl Block {
             Owner::Savefile(_) | Owner::Memory => {}
         }
     }
+}
+
+fn no_such(cookie: u64) -> Error {
+    Error::config("cookie", format!("cookie {cookie:#x} names no packet of this block"))
 }

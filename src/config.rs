@@ -13,6 +13,7 @@
 use crate::afpacket::record::frame;
 use crate::error::{Error, Kind, Result};
 use crate::filter::{Attachable, Filter, Program};
+use crate::packet::{NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE};
 use crate::sys;
 use crate::sys::affinity::MAX_CPUS;
 
@@ -66,6 +67,12 @@ pub mod flags {
     pub const EVENTS_ON_FD: u64 = 0x200;
     /// Each packet is handed over by itself, at once.
     pub const IMMEDIATE: u64 = 0x800;
+    /// VLAN tags are put back into the bytes.
+    pub const RESTORE_VLAN: u64 = 0x2000;
+    /// PACKET_VNET_HDR.
+    pub const VNET_HEADER: u64 = 0x4000;
+    /// SIOCSHWTSTAMP.
+    pub const HARDWARE_STAMPING: u64 = 0x8000;
     /// All that are known.
     pub const KNOWN: u64 = RXHASH
         | PROMISCUOUS
@@ -77,7 +84,10 @@ pub mod flags {
         | KEEP_ON_FORK
         | DOWN_IS_ERROR
         | EVENTS_ON_FD
-        | IMMEDIATE;
+        | IMMEDIATE
+        | RESTORE_VLAN
+        | VNET_HEADER
+        | HARDWARE_STAMPING;
 }
 
 /// Values that belong together, for one kind of use.
@@ -120,6 +130,8 @@ pub struct CaptureConfig {
     /// The CPU to move the calling thread to, on whose node the ring is; negative:
     /// none.
     pub cpu: i32,
+    /// NETRING_CLOCK_*: who stamps the packets; 0: the kernel as it is.
+    pub clock: u32,
 }
 
 impl Default for CaptureConfig {
@@ -135,6 +147,7 @@ impl Default for CaptureConfig {
             memory_limit: 0,
             filter: None,
             cpu: -1,
+            clock: 0,
         };
         config.apply(Profile::Default);
         config
@@ -221,6 +234,16 @@ impl CaptureConfig {
                  interface: \"any\" has no link events",
             ));
         }
+        self.validate_clock(any)?;
+        if self.has(flags::IMMEDIATE) && self.has(flags::VNET_HEADER) {
+            // af_packet.c tpacket_rcv marks the slot (rx_owner_map) before it makes the
+            // header, and leaves the mark where it cannot: the ring is stuck there.
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_VNET_HEADER does not go with NETRING_CAPTURE_IMMEDIATE: one \
+                 packet without such a header would end the ring's intake for good",
+            ));
+        }
         let frames = self.frame_count();
         if self.has(flags::IMMEDIATE) && frames.is_none_or(|frames| frames > MAX_FRAMES) {
             return Err(Error::config(
@@ -240,6 +263,35 @@ impl CaptureConfig {
                      larger frame_size or a smaller ring",
                     self.frame_size, self.block_count, self.block_size
                 ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_clock(&self, any: bool) -> Result<()> {
+        let hardware = self.clock == NETRING_CLOCK_RAW_HARDWARE.into();
+        let known = [0, NETRING_CLOCK_SOFTWARE.into(), NETRING_CLOCK_RAW_HARDWARE.into()];
+        if !known.contains(&self.clock) {
+            return Err(Error::config(
+                "clock",
+                format!(
+                    "clock {} cannot be asked for: 0 (what the kernel gives of itself), \
+                     NETRING_CLOCK_SOFTWARE or NETRING_CLOCK_RAW_HARDWARE",
+                    self.clock
+                ),
+            ));
+        }
+        if hardware && any {
+            return Err(Error::config(
+                "clock",
+                "NETRING_CLOCK_RAW_HARDWARE needs one interface, not \"any\": each device has a \
+                 clock of its own; open a capture for each",
+            ));
+        }
+        if !hardware && self.has(flags::HARDWARE_STAMPING) {
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_HARDWARE_STAMPING goes with clock NETRING_CLOCK_RAW_HARDWARE",
             ));
         }
         Ok(())
@@ -509,7 +561,7 @@ mod tests {
     #[test]
     fn each_bad_value_names_its_field_and_range() {
         type Spoil = fn(&mut CaptureConfig);
-        let cases: [(&str, &str, Spoil); 11] = [
+        let cases: [(&str, &str, Spoil); 15] = [
             ("block_size", "1 to 1073741824", |c| c.block_size = 0),
             ("block_size", "1 to 1073741824", |c| c.block_size = u32::MAX),
             ("block_count", "1 to 65535", |c| c.block_count = 0),
@@ -520,6 +572,12 @@ mod tests {
             ("snap_length", "0 to 2147483647", |c| c.snap_length = u32::MAX),
             ("block_timeout", "0 to 65535", |c| c.block_timeout = 65_536),
             ("busy_poll", "0 to 2147483647", |c| c.busy_poll = u32::MAX),
+            ("clock", "clock 2 cannot", |c| c.clock = 2),
+            ("clock", "clock 4 cannot", |c| c.clock = 4),
+            ("flags", "NETRING_CAPTURE_IMMEDIATE", |c| {
+                c.flags |= flags::IMMEDIATE | flags::VNET_HEADER;
+            }),
+            ("flags", "goes with clock", |c| c.flags |= flags::HARDWARE_STAMPING),
             ("flags", "0x8000080000000000", |c| c.flags |= 0x8000_0800_0000_0000),
         ];
         for (field, words, spoil) in cases {

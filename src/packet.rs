@@ -28,8 +28,8 @@ pub struct netring_packet {
     pub data: *mut u8,
     /// Bytes captured, at `data`.
     pub caplen: u32,
-    /// Bytes the packet had on the wire, without a VLAN tag that the kernel
-    /// keeps in `vlan_tci`.
+    /// Bytes the packet had on the wire, without a VLAN tag that is
+    /// in `vlan_tci`.
     pub len: u32,
     /// When: nanoseconds since 1970-01-01 UTC; `clock` says who stamped it.
     pub time_ns: u64,
@@ -38,7 +38,8 @@ pub struct netring_packet {
     /// The kernel's flow hash (NETRING_PACKET_RXHASH).
     pub rxhash: u32,
     /// Tag control information of the outermost VLAN tag, which the kernel took
-    /// out of the bytes (NETRING_PACKET_VLAN; 0 is a valid priority tag).
+    /// out of the bytes (NETRING_PACKET_VLAN; 0 is a valid priority tag);
+    /// NETRING_CAPTURE_RESTORE_VLAN puts it back.
     pub vlan_tci: u16,
     /// That tag's EtherType, 0x8100 or 0x88a8 (NETRING_PACKET_VLAN_TPID).
     pub vlan_tpid: u16,
@@ -59,9 +60,10 @@ pub struct netring_packet {
     pub clock: u8,
     /// Receive queue, on backends that know it; else 0.
     pub queue: u16,
-    /// Segment size of a super-packet, where known; else 0.
+    /// Bytes of payload in each segment of a super-packet (NETRING_PACKET_VNET);
+    /// else 0.
     pub gso_size: u16,
-    /// Kind of super-packet (VIRTIO_NET_HDR_GSO_*), where known; else 0.
+    /// NETRING_GSO_*: kind of super-packet (NETRING_PACKET_VNET); else 0.
     pub gso_type: u8,
     /// Further memory segments of the packet; 0 on packet rings.
     pub segments: u8,
@@ -125,6 +127,23 @@ pub const NETRING_PACKET_PROTOCOL: u32 = 0x80000;
 /// `direction` is valid.
 pub const NETRING_PACKET_DIRECTION: u32 = 0x100000;
 
+/// `gso_size`, `gso_type` and netring_block_vnet are valid: a capture with
+/// NETRING_CAPTURE_VNET_HEADER.
+pub const NETRING_PACKET_VNET: u32 = 0x200000;
+
+/// No super-packet: one as on the wire.
+pub const NETRING_GSO_NONE: u8 = 0;
+/// TCP over IPv4 (VIRTIO_NET_HDR_GSO_TCPV4).
+pub const NETRING_GSO_TCPV4: u8 = 1;
+/// UDP over IPv4 that is to be fragmented (VIRTIO_NET_HDR_GSO_UDP).
+pub const NETRING_GSO_UDP: u8 = 3;
+/// TCP over IPv6 (VIRTIO_NET_HDR_GSO_TCPV6).
+pub const NETRING_GSO_TCPV6: u8 = 4;
+/// UDP datagrams in a row (VIRTIO_NET_HDR_GSO_UDP_L4; Linux 6.2).
+pub const NETRING_GSO_UDP_L4: u8 = 5;
+/// A bit besides: the first segment has CWR set (VIRTIO_NET_HDR_GSO_ECN).
+pub const NETRING_GSO_ECN: u8 = 0x80;
+
 /// Received, addressed to this host.
 pub const NETRING_DIRECTION_HOST: u8 = 0;
 /// Received, link-layer broadcast.
@@ -153,20 +172,23 @@ pub const NETRING_LINKTYPE_RAW: u16 = 101;
 /// The interface's hardware type has no LINKTYPE_ number here.
 pub const NETRING_LINKTYPE_UNKNOWN: u16 = 0xffff;
 
-/// The kernel's status bits that a packet's status takes over as they are.
-pub const STATUS_FROM_KERNEL: u32 = status::CSUM_NOT_READY
+/// A record's status bits that a packet's status takes over as they are: the
+/// kernel's, and one of ours.
+pub const STATUS_FROM_RECORD: u32 = status::CSUM_NOT_READY
     | status::VLAN_VALID
     | status::VLAN_TPID_VALID
     | status::CSUM_VALID
-    | status::GSO_TCP;
+    | status::GSO_TCP
+    | status::VNET;
 
 const _: () = assert!(
-    STATUS_FROM_KERNEL
+    STATUS_FROM_RECORD
         == NETRING_PACKET_CSUM_NOT_READY
             | NETRING_PACKET_VLAN
             | NETRING_PACKET_VLAN_TPID
             | NETRING_PACKET_CSUM_VALID
             | NETRING_PACKET_GSO_TCP
+            | NETRING_PACKET_VNET
 );
 
 /// What is known of every packet of a packet ring. In a record's tp_status, where

@@ -107,6 +107,8 @@ fn core(config: &netring_capture_config) -> CaptureConfig {
         flags: config.flags,
         memory_limit: config.memory_limit,
         filter: None,
+        cpu: config.cpu,
+        clock: config.clock,
     }
 }
 

@@ -2,7 +2,7 @@
 //! third one below, written from the layout alone, give the same packets and
 //! end the same way; nothing outside of the block is touched, nothing in it is
 //! changed; the tally counts what the walk sees and marks away only what it
-//! counts.
+//! counts; VLAN tags and vnet headers go where they should, once.
 
 use crate::input::Input;
 use crate::memory::{Guarded, Place};
@@ -54,7 +54,7 @@ pub struct Seen {
     pub link_type: u16,
     pub direction: u8,
     pub clock: u8,
-    pub zeros: (u16, u16, u8, u8, u16),
+    pub rest: (u16, u16, u8, u8, u16),
     pub cookie: u64,
 }
 
@@ -73,7 +73,7 @@ pub fn seen(packet: &netring_packet, base: *mut u8) -> Seen {
         link_type: packet.link_type,
         direction: packet.direction,
         clock: packet.clock,
-        zeros: (packet.queue, packet.gso_size, packet.gso_type, packet.segments, packet.reserved),
+        rest: (packet.queue, packet.gso_size, packet.gso_type, packet.segments, packet.reserved),
         cookie: packet.cookie,
     }
 }
@@ -150,7 +150,7 @@ fn model(block: &[u8], each: bool, take: bool) -> Model {
                     len,
                     time_ns: out.last_ns,
                     // In a record of a savefile the second group says the opposite.
-                    status: (status & 0x1d8 | !status & 0x1c_0000)
+                    status: (status & 0x20_01d8 | !status & 0x1c_0000)
                         | if rxhash != 0 { 0x2_0000 } else { 0 }
                         | if caplen < len { 0x1_0000 } else { 0 },
                     rxhash,
@@ -166,7 +166,7 @@ fn model(block: &[u8], each: bool, take: bool) -> Model {
                         status if status & 1 << 30 != 0 => 0,
                         _ => 2,
                     },
-                    zeros: (0, 0, 0, 0, 0),
+                    rest: (0, bytes.u16(at + 42), bytes.u8(at + 39), 0, 0),
                     cookie: at,
                 });
             }
@@ -319,7 +319,7 @@ fn walks(guarded: &Guarded, base: *mut u8, bytes: &[u8], how: u8, shape: u8, coo
     let _ = address(block, u64::from(cookie) << 32 | 48);
     assert_eq!(guarded.content(base, bytes.len()), bytes, "a walk changed the block");
 
-    tally(guarded, memory, bytes, how & 2 != 0);
+    tally(guarded, memory, bytes, how);
     let _ = memory.time_at(cookie.into());
     // SAFETY: the last user.
     assert_eq!(unsafe { netring_block_release(block) }, 0);
@@ -354,28 +354,111 @@ fn header(block: *mut netring_block, base: *mut u8, bytes: &[u8], expected: &Mod
     assert!(expected.records <= view.count);
 }
 
-fn tally(guarded: &Guarded, memory: BlockMemory, bytes: &[u8], take: bool) {
-    let expected = model(bytes, false, take);
+/// What is done to the records.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    take: bool,
+    vnet: bool,
+    vlan: bool,
+}
+
+impl Done {
+    fn of(how: u8) -> Self {
+        Self { take: how & 2 != 0, vnet: how & 4 != 0, vlan: how & 8 != 0 }
+    }
+}
+
+/// The block afterwards, record by record, as linux/if_packet.h and the docs say.
+fn treated(bytes: &[u8], done: Done) -> Vec<u8> {
+    let mut block = bytes.to_vec();
+    let (count, mut at) = (Bytes(&block).u32(12), u64::from(first(&block)));
+    for _ in 0..count {
+        if at % 8 != 0 || at + HEADER as u64 > block.len() as u64 {
+            break;
+        }
+        let words = Bytes(&block);
+        let (step, status) = (u64::from(words.u32(at)), words.u32(at + 20));
+        let looped = words.u8(at + 58) == 4 && words.u16(at + 56) == 772;
+        if status & 1 != 0 && done.take && looped {
+            block[at as usize + 20] &= !1;
+        } else if status & 1 != 0 {
+            rewritten(&mut block, at as usize, done);
+        }
+        at = if step < HEADER as u64 { u64::MAX / 2 } else { at + step };
+    }
+    block
+}
+
+fn rewritten(block: &mut [u8], at: usize, done: Done) {
+    let words = Bytes(block);
+    let offset = at as u64;
+    let (mac, caplen) = (usize::from(words.u16(offset + 24)), words.u32(offset + 12));
+    if (at + mac) as u64 + u64::from(caplen) > block.len() as u64 {
+        return;
+    }
+    let mut status = words.u32(offset + 20);
+    if done.vnet && status & 1 << 21 == 0 && mac >= HEADER + 10 {
+        block.copy_within(at + mac - 10..at + mac, at + 38);
+        status |= 1 << 21;
+    }
+    let words = Bytes(block);
+    let ethernet = link_type(words.u16(offset + 56)) == 1;
+    if done.vlan && status & 0x10 != 0 && caplen >= 12 && ethernet && mac >= HEADER + 4 {
+        let tci = words.u32(offset + 32) as u16;
+        let tpid = if status & 0x40 != 0 { words.u16(offset + 36) } else { 0x8100 };
+        let len = words.u32(offset + 16).saturating_add(4);
+        let (start, hdr_len) = (words.u16(offset + 44), words.u16(offset + 40));
+        let (needs_csum, gso) = (words.u8(offset + 38) & 1 != 0, words.u8(offset + 39) != 0);
+        block.copy_within(at + mac..at + mac + 12, at + mac - 4);
+        block[at + mac + 8..][..2].copy_from_slice(&tpid.to_be_bytes());
+        block[at + mac + 10..][..2].copy_from_slice(&tci.to_be_bytes());
+        let mut put = |field: usize, value: &[u8]| {
+            block[at + field..][..value.len()].copy_from_slice(value);
+        };
+        put(24, &(mac as u16 - 4).to_ne_bytes());
+        put(12, &(caplen + 4).to_ne_bytes());
+        put(16, &len.to_ne_bytes());
+        put(32, &[0; 6]);
+        if status & 1 << 21 != 0 {
+            if needs_csum {
+                put(44, &start.saturating_add(4).to_ne_bytes());
+            }
+            if gso {
+                put(40, &hdr_len.saturating_add(4).to_ne_bytes());
+            }
+        }
+        status &= !0x50;
+    }
+    block[at + 20..][..4].copy_from_slice(&status.to_ne_bytes());
+}
+
+fn tally(guarded: &Guarded, memory: BlockMemory, bytes: &[u8], how: u8) {
+    let done = Done::of(how);
+    let treatment = Treatment {
+        drop_looped: done.take,
+        keep_vnet: done.vnet,
+        restore_vlan: done.vlan,
+        ..Treatment::default()
+    };
+    let rewrites = done.vnet || done.vlan;
     let header = memory.header();
-    let mut position = Position { offset: header.first, left: header.count };
-    let (tally, last_ns) =
-        memory.treat(&mut position, &Treatment { drop_looped: take, ..Treatment::default() });
-    assert_eq!(
-        (tally.skipped, tally.looped as usize, tally.truncated, last_ns),
-        (expected.skipped, expected.looped.len(), expected.truncated, expected.last_ns),
-        "tally"
-    );
-    assert_eq!(position.left, header.count - expected.records, "where the tally ended");
-    // What was marked away has lost one bit, and nothing else has changed.
-    let mut marked = bytes.to_vec();
-    for at in &expected.looped {
-        let status = *at as usize + 20;
-        let value = u32::from_ne_bytes(marked[status..][..4].try_into().unwrap()) & !1;
-        marked[status..][..4].copy_from_slice(&value.to_ne_bytes());
+    let start = Position { offset: header.first, left: header.count };
+    let mut position = start;
+    let (tally, last_ns) = memory.treat(&mut position, &treatment);
+    // A hostile packet may lie over the records behind it, and change them.
+    if !rewrites {
+        let expected = model(bytes, false, done.take);
+        assert_eq!(
+            (tally.skipped, tally.looped as usize, tally.truncated, last_ns),
+            (expected.skipped, expected.looped.len(), expected.truncated, expected.last_ns),
+            "tally"
+        );
+        assert_eq!(position.left, header.count - expected.records, "where the tally ended");
     }
-    assert_eq!(guarded.content(memory.base(), bytes.len()), marked, "what the tally marks");
-    if take {
-        let rest = model(&marked, true, false);
-        assert_eq!(read_each(memory, 64), (rest.packets, rest.damaged), "after the tally");
-    }
+    let after = treated(bytes, done);
+    assert_eq!(guarded.content(memory.base(), bytes.len()), after, "what the pass writes");
+    let rest = model(&after, true, false);
+    assert_eq!(read_each(memory, 64), (rest.packets, rest.damaged), "after the pass");
+    memory.treat(&mut { start }, &treatment);
+    assert_eq!(guarded.content(memory.base(), bytes.len()), after, "a second pass");
 }

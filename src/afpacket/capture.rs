@@ -8,6 +8,7 @@ use crate::afpacket::fanout::Member;
 use crate::afpacket::loss::Losses;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
+use crate::afpacket::stamping::Stamping;
 use crate::afpacket::waiter::Waiter;
 use crate::block::{Block, BlockInfo, Owner};
 use crate::config::{Bound, flags};
@@ -62,6 +63,8 @@ pub struct CaptureInfo {
     pub memory_bound: u64,
     /// The name it was last bound by, or "any".
     pub interface: String,
+    /// NETRING_CLOCK_*: who stamps the packets; 0: the kernel as it is.
+    pub clock: u32,
 }
 
 /// A link that is down, where that is an error.
@@ -130,6 +133,7 @@ pub struct Capture {
     pub(super) flags: u64,
     /// Its place in a fanout group.
     pub(super) member: Option<Member>,
+    pub(super) stamping: Stamping,
     reader: Mutex<Reader>,
     counters: Counters,
     kernel: Mutex<KernelCounters>,
@@ -172,6 +176,7 @@ pub(super) struct Parts {
     pub(super) member: Option<Member>,
     pub(super) link_type: Option<u16>,
     pub(super) treatment: Treatment,
+    pub(super) stamping: Stamping,
     pub(super) environment: Environment,
 }
 
@@ -202,6 +207,7 @@ impl Capture {
             info: Mutex::new(parts.info),
             flags: parts.flags,
             member: parts.member,
+            stamping: parts.stamping,
             reader: Mutex::new(reader),
             counters: Counters::default(),
             kernel: Mutex::new(KernelCounters::new()),

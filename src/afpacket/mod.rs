@@ -23,4 +23,5 @@ pub mod rebind;
 pub mod record;
 #[allow(unsafe_code)]
 pub mod ring;
+pub mod stamping;
 pub mod waiter;

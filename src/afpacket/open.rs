@@ -7,8 +7,10 @@ use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
 use crate::afpacket::fanout::Joining;
 use crate::afpacket::record::frame;
+use crate::afpacket::record::rewrite::VNET_HEADER;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
+use crate::afpacket::stamping::Stamping;
 use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
 use crate::error::{Error, Kind, Result};
@@ -19,7 +21,7 @@ use crate::packet::link_type;
 use crate::sys::affinity::Cpus;
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::mmap::Mapping;
-use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, arphrd};
+use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, PACKET_VNET_HDR, SOL_PACKET, arphrd};
 use crate::sys::process::Belongs;
 use crate::sys::socket::{Socket, attach_ebpf, attach_filter, interface_hardware, interface_index};
 use crate::sys::{Errno, process};
@@ -107,8 +109,15 @@ impl Capture {
         let immediate = config.has(flags::IMMEDIATE);
         let version = if immediate { TPACKET_V2 } else { TPACKET_V3 };
         option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, version)?;
-        if immediate {
-            let reserve = frame::RESERVE as i32;
+        let stamping = Stamping::of(config);
+        stamping.ask(&socket)?;
+        let able = stamping.check(&socket, &name)?;
+        let vnet = config.has(flags::VNET_HEADER);
+        if vnet {
+            option(&socket, "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, 1)?;
+        }
+        let reserve = if immediate { frame::RESERVE as i32 } else { VNET_RESERVE };
+        if immediate || vnet {
             option(&socket, "PACKET_RESERVE", SOL_PACKET, libc::PACKET_RESERVE, reserve)?;
         }
         if let Some(filter) = &filter {
@@ -163,6 +172,7 @@ impl Capture {
         let on_fd = notices.as_ref().filter(|_| config.has(flags::EVENTS_ON_FD));
         let waiter = Waiter::new(&socket, removal, on_fd).map_err(no_waiter)?;
         let environment = Environment::new(ifindex);
+        stamping.switch_on(&socket, &name, able)?;
         let member = match &group {
             None => {
                 socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
@@ -210,6 +220,7 @@ impl Capture {
             memory: geometry.memory(),
             memory_bound: bound.bytes,
             interface: String::from_utf8_lossy(interface).into_owned(),
+            clock: config.clock,
         };
         pinned.keep();
         Ok(Self::assemble(Parts {
@@ -221,11 +232,21 @@ impl Capture {
             info,
             flags: config.flags,
             link_type,
-            treatment: Treatment { tally: may_cut || immediate, drop_looped },
+            treatment: Treatment {
+                tally: may_cut || immediate,
+                drop_looped,
+                keep_vnet: vnet,
+                restore_vlan: config.has(flags::RESTORE_VLAN),
+            },
+            stamping,
             environment,
         }))
     }
 }
+
+/// With the vnet header before each packet this makes 16 bytes, so that the IP
+/// header of an Ethernet packet stays aligned to 16 (af_packet.c tpacket_rcv).
+const VNET_RESERVE: i32 = 16 - VNET_HEADER as i32;
 
 /// The calling thread on one CPU; where it was before, if the open fails.
 struct Pinned(Option<Cpus>);

@@ -113,10 +113,12 @@ impl Capture {
             let memberships = MEMBERSHIPS.iter().filter(|(flag, _)| self.flags & flag != 0);
             let mut joined = Vec::new();
             let mut bind = || {
+                let able = self.stamping.check(&self.socket, &name)?;
                 for (_, membership) in memberships.clone() {
                     join(&self.socket, &name, ifindex, *membership)?;
                     joined.push(*membership);
                 }
+                self.stamping.switch_on(&self.socket, &name, able)?;
                 let mixed_from = reader.consumer.open_sequence();
                 // The hook of the old interface is drained before the new one is
                 // hooked (af_packet.c packet_do_bind, synchronize_net).

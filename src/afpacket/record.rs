@@ -10,6 +10,7 @@
 //!        +24  seq_num, ts_first_pkt, ts_last_pkt
 //! record +0   tp_next_offset, tp_sec, tp_nsec, tp_snaplen, tp_len, tp_status
 //!        +24  tp_mac, tp_net, tp_rxhash, tp_vlan_tci, tp_vlan_tpid
+//!        +38  padding; the vnet header where there is one (rewrite)
 //!        +48  struct sockaddr_ll
 //! ```
 
@@ -24,8 +25,8 @@
 
 use crate::packet::{
     NETRING_CLOCK_COPY, NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE, NETRING_CLOCK_UNKNOWN,
-    NETRING_PACKET_RXHASH, NETRING_PACKET_TRUNCATED, Packet, STATUS_CERTAIN, STATUS_FROM_KERNEL,
-    link_type,
+    NETRING_LINKTYPE_ETHERNET, NETRING_PACKET_RXHASH, NETRING_PACKET_TRUNCATED, Packet,
+    STATUS_CERTAIN, STATUS_FROM_RECORD, link_type,
 };
 use crate::sys::packet::{arphrd, status};
 use std::ptr::NonNull;
@@ -64,6 +65,9 @@ const TP_RXHASH: u32 = 28;
 const TP_VLAN_TCI: u32 = 32;
 const TP_VLAN_TPID: u32 = 36;
 const TP_PADDING: u32 = 38;
+/// Of the vnet header, which is kept in the padding (`rewrite`).
+const TP_GSO_TYPE: u32 = 39;
+const TP_GSO_SIZE: u32 = 42;
 const SLL_FAMILY: u32 = 48;
 const SLL_PROTOCOL: u32 = 50;
 const SLL_IFINDEX: u32 = 52;
@@ -304,16 +308,18 @@ impl BlockMemory {
     /// # Errors
     /// The cookie names no record of this block.
     pub fn address(&self, first: u32, cookie: u64) -> Result<([u8; 8], usize), Corrupt> {
+        let record = self.named(first, cookie)?;
+        let length = record.get::<u8>(SLL_HALEN);
+        Ok((record.get(SLL_ADDR), usize::from(length).min(8)))
+    }
+
+    /// The record a cookie names, the first one or behind it.
+    fn named(&self, first: u32, cookie: u64) -> Result<Record, Corrupt> {
         let offset = u32::try_from(cookie).map_err(|_| Corrupt { offset: u32::MAX })?;
         if offset < first {
             return Err(Corrupt { offset });
         }
-        self.record(offset)?;
-        // SAFETY: inside the record's header; bytes need no alignment.
-        let length = unsafe { self.get::<u8>(offset.wrapping_add(SLL_HALEN)) };
-        // SAFETY: as above.
-        let address = unsafe { self.get::<[u8; 8]>(offset.wrapping_add(SLL_ADDR)) };
-        Ok((address, usize::from(length).min(8)))
+        self.record(offset)
     }
 }
 
@@ -416,7 +422,7 @@ impl Filled {
             | if rxhash != 0 { NETRING_PACKET_RXHASH } else { 0 }
             | if self.caplen < len { NETRING_PACKET_TRUNCATED } else { 0 };
         // A record of a savefile has a bit for each that is not valid.
-        packet.status = self.status & (STATUS_FROM_KERNEL | STATUS_CERTAIN) ^ valid;
+        packet.status = self.status & (STATUS_FROM_RECORD | STATUS_CERTAIN) ^ valid;
         packet.clock = clock(self.status);
         // The kernel's field is 32 bits wide for a 16-bit value.
         packet.vlan_tci = record.get::<u16>(TP_VLAN_TCI.wrapping_add(LOW_HALF));
@@ -425,6 +431,9 @@ impl Filled {
         packet.net_offset = record.get::<u16>(TP_NET).wrapping_sub(self.mac);
         packet.ifindex = record.field(SLL_IFINDEX);
         packet.direction = record.get::<u8>(SLL_PKTTYPE);
+        // 0 without a vnet header.
+        packet.gso_size = record.get::<u16>(TP_GSO_SIZE);
+        packet.gso_type = record.get::<u8>(TP_GSO_TYPE);
     }
 }
 
@@ -460,6 +469,7 @@ fn earlier_clock(kernel: u32) -> u8 {
 }
 
 pub mod frame;
+pub mod rewrite;
 pub mod treat;
 pub mod write;
 

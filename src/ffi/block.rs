@@ -38,7 +38,9 @@ const _: () = assert!(
 
 /// Records of the kernel's struct tpacket3_hdr, each followed by a struct
 /// sockaddr_ll and the packet (linux/if_packet.h). A record whose tp_status
-/// lacks TP_STATUS_USER (1) is no packet: skip it.
+/// lacks TP_STATUS_USER (1) is no packet: skip it. With NETRING_PACKET_VNET in
+/// tp_status (no kernel sets it) the 10 bytes from offset 38 on, padding otherwise,
+/// are a struct virtio_net_hdr (linux/virtio_net.h) in host byte order.
 pub const NETRING_LAYOUT_TPACKET3: u32 = 3;
 
 /// What there is to know of a block besides its packets.

@@ -95,6 +95,10 @@ pub struct netring_capture_info {
     /// Name of the interface now; where it is gone, the one by which it was last
     /// bound. NUL-terminated; "any".
     pub interface: [c_char; 16],
+    /// NETRING_CLOCK_* as configured, and granted; 0: the kernel as it is.
+    pub clock: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// What became of the packets: cumulative since the open, except for the
@@ -169,7 +173,7 @@ pub const NETRING_STATS_SOFTNET: u64 = 0x2;
 /// freezes is valid. Not in immediate mode, where the kernel counts none.
 pub const NETRING_STATS_FREEZES: u64 = 0x4;
 
-const _: () = assert!(size_of::<netring_capture_info>() == 104);
+const _: () = assert!(size_of::<netring_capture_info>() == 112);
 const _: () = assert!(size_of::<netring_stats>() == 192);
 
 // SAFETY: repr(C) without padding, integers only.
@@ -207,6 +211,8 @@ impl From<&CaptureInfo> for netring_capture_info {
             memory: info.memory,
             memory_bound: info.memory_bound,
             interface,
+            clock: info.clock,
+            reserved: 0,
         }
     }
 }
@@ -273,7 +279,8 @@ pub(crate) fn on_capture(
 /// refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
 /// owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
 /// NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
-/// NETRING_ENOTSUP, Linux before 4.14. `err` names the step, the value and what
+/// NETRING_ENOTSUP, Linux before 4.14, or a driver that cannot stamp as `clock`
+/// says. `err` names the step, the value and what
 /// to do; docs/errors.md lists every one. On an error `*out` is not written.
 /// Ownership: the caller closes `*out` with netring_capture_close. MT-Safe.
 /// `err` may be NULL.

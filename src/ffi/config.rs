@@ -74,6 +74,33 @@ pub const NETRING_CAPTURE_EVENTS_ON_FD: u64 = 0x200;
 ///   above 64 KiB (BIG TCP) are cut unless `frame_size` is larger;
 /// - netring_capture_flush has nothing to do.
 pub const NETRING_CAPTURE_IMMEDIATE: u64 = 0x800;
+/// A VLAN tag that the kernel took out is put back into the packet, where it was
+/// on the wire: behind the two addresses, with its EtherType (0x8100 where the
+/// kernel does not tell it). `caplen`, `len` and `net_offset` are 4 larger then, and
+/// the packet's NETRING_PACKET_VLAN is cleared; `protocol` stays what the kernel
+/// made of it. It costs a look at each record, and a move of 12 bytes for each tag;
+/// no copy of the packet. A tag stays beside the packet where the link type is not
+/// Ethernet, where less than the 12 bytes of the addresses were kept, and where the
+/// link-layer header is so long (more than 24 bytes) that there is no room before it.
+/// `snap_length` counts bytes without the tag. Filters see what they see without
+/// this. Any kernel.
+pub const NETRING_CAPTURE_RESTORE_VLAN: u64 = 0x2000;
+/// Ask the kernel for the state of checksum and segmentation of each packet
+/// (PACKET_VNET_HDR): `gso_size` and `gso_type` of the packet, all of it by
+/// netring_block_vnet, both valid with NETRING_PACKET_VNET. What cannot be told
+/// that way (segmentation of SCTP, and of UDP before Linux 6.2) the kernel drops:
+/// it is in `dropped` and `skipped`. Super-packets come whole with or without
+/// this, where they fit a block: 64 KiB and 200 bytes of headers, with BIG TCP up
+/// to 512 KiB (NETRING_PROFILE_JUMBO). Costs 16 bytes of the ring a packet. Not with
+/// NETRING_CAPTURE_IMMEDIATE: there one such packet would end the ring's intake for
+/// good (tpacket_rcv, seen on Linux 6.18). Any kernel.
+pub const NETRING_CAPTURE_VNET_HEADER: u64 = 0x4000;
+/// Switch hardware stamps of received packets on in the network device
+/// (SIOCSHWTSTAMP), for `clock` NETRING_CLOCK_RAW_HARDWARE. This changes the device
+/// for everybody and stays after the capture; `hwstamp_ctl -i eth0 -r 0` (linuxptp)
+/// takes it back. What the device does for packets sent is left as it is. Needs
+/// CAP_NET_ADMIN where it is not on already.
+pub const NETRING_CAPTURE_HARDWARE_STAMPING: u64 = 0x8000;
 
 const _: () = assert!(
     NETRING_CAPTURE_RXHASH == flags::RXHASH
@@ -87,6 +114,9 @@ const _: () = assert!(
         && NETRING_CAPTURE_DOWN_IS_ERROR == flags::DOWN_IS_ERROR
         && NETRING_CAPTURE_EVENTS_ON_FD == flags::EVENTS_ON_FD
         && NETRING_CAPTURE_IMMEDIATE == flags::IMMEDIATE
+        && NETRING_CAPTURE_RESTORE_VLAN == flags::RESTORE_VLAN
+        && NETRING_CAPTURE_VNET_HEADER == flags::VNET_HEADER
+        && NETRING_CAPTURE_HARDWARE_STAMPING == flags::HARDWARE_STAMPING
 );
 
 /// What `init` of a struct netring_capture_config holds once it is initialised.
@@ -141,8 +171,19 @@ pub struct netring_capture_config {
     /// stays if the open succeeds: for the thread that will read. -1 (default): it
     /// stays where it is, and the ring is on its node.
     pub cpu: i32,
-    /// 0.
-    pub reserved_cpu: u32,
+    /// Who stamps the packets; the `clock` of each says who did. 0 (default): the
+    /// kernel as it is: NETRING_CLOCK_COPY, or NETRING_CLOCK_SOFTWARE while some
+    /// program on the machine asks for that. NETRING_CLOCK_SOFTWARE: the kernel, when
+    /// a packet comes in (or leaves), before it waits for a CPU; as long as the
+    /// capture is open all packets of the machine are stamped (SO_TIMESTAMPING). The
+    /// kernel switches this on in the background: packets of the first moments may
+    /// still have NETRING_CLOCK_COPY. NETRING_CLOCK_RAW_HARDWARE: the device's own
+    /// clock, unadjusted, where it stamps a packet; the others as with 0. The driver
+    /// must be able to (netring_interface_info), and somebody must have switched it
+    /// on: NETRING_CAPTURE_HARDWARE_STAMPING, or `hwstamp_ctl -i eth0 -r 1`. Not with
+    /// "any". (The third clock of packet(7), the device's adjusted to the system's, no
+    /// kernel gives since Linux 3.17.) NETRING_CLOCK_COPY cannot be asked for.
+    pub clock: u32,
 }
 
 const _: () = assert!(size_of::<netring_capture_config>() == 64);
@@ -167,7 +208,7 @@ impl From<&CaptureConfig> for netring_capture_config {
             memory_limit: config.memory_limit,
             filter: std::ptr::null_mut(),
             cpu: config.cpu,
-            reserved_cpu: 0,
+            clock: config.clock,
         }
     }
 }
@@ -192,9 +233,6 @@ pub(crate) unsafe fn capture_config(
     // SAFETY: the caller's promise.
     let config = unsafe { read(config)? };
     let filter = configured_filter(config.filter)?;
-    if config.reserved_cpu != 0 {
-        return Err(Error::config("reserved_cpu", "reserved_cpu is not 0"));
-    }
     Ok(CaptureConfig {
         block_size: config.block_size,
         block_count: config.block_count,
@@ -206,6 +244,7 @@ pub(crate) unsafe fn capture_config(
         memory_limit: config.memory_limit,
         filter,
         cpu: config.cpu,
+        clock: config.clock,
     })
 }
 

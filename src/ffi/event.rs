@@ -154,7 +154,8 @@ pub unsafe extern "C" fn netring_capture_next_event(
 /// no such interface. NETRING_ESHUTDOWN, the capture is stopped, or was while
 /// this waited. NETRING_EINVAL, "any", before or after; a wrong name; both
 /// `interface` and `ifindex`. NETRING_ESOCKOPT, promiscuous or all-multicast
-/// mode was refused there. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
+/// mode was refused there. NETRING_ENOTSUP, its driver cannot stamp as `clock` of
+/// the configuration says. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
 /// a capture, or closed meanwhile. NETRING_EIO, waiting or looking the interface up
 /// failed. `err` may be NULL. MT-Safe. (af_packet.c packet_do_bind.)
 ///

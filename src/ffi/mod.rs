@@ -17,4 +17,5 @@ pub mod log;
 mod pointers;
 pub mod reader;
 pub mod version;
+pub mod vnet;
 pub mod writer;

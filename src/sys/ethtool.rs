@@ -4,7 +4,7 @@
 
 use super::link::NAME;
 use super::{Errno, Result, check};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
@@ -64,6 +64,12 @@ impl Ethtool {
         let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
         // SAFETY: a descriptor just made, owned by nobody else.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Asks through a socket, in the network namespace of that.
+    pub fn through(socket: BorrowedFd<'_>) -> Result<Self> {
+        let fd = socket.try_clone_to_owned();
+        fd.map(Self).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
     /// The index of the interface that has this name now.

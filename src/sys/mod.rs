@@ -9,6 +9,7 @@ pub mod ethtool;
 pub mod fanout;
 pub mod file;
 pub mod filter;
+pub mod hwtstamp;
 pub mod input;
 pub mod link;
 pub mod link_watch;

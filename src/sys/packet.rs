@@ -7,6 +7,9 @@ pub use libc::SOL_PACKET;
 /// Ignore outgoing packets of this host (Linux 4.20).
 pub const PACKET_IGNORE_OUTGOING: i32 = 23;
 
+/// A struct virtio_net_hdr before each packet.
+pub const PACKET_VNET_HDR: i32 = 15;
+
 /// Every protocol, host byte order.
 pub const ETH_P_ALL: u16 = 0x0003;
 
@@ -34,6 +37,8 @@ pub mod status {
     pub const CSUM_VALID: u32 = 0x80;
     /// A TCP super-packet (GSO).
     pub const GSO_TCP: u32 = 0x100;
+    /// Which no kernel sets: the vnet header is kept in the record.
+    pub const VNET: u32 = 1 << 21;
     /// Stamped in software when it came in.
     pub const TS_SOFTWARE: u32 = 1 << 29;
     /// TP_STATUS_TS_SYS_HARDWARE, which no kernel sets any more (Linux 3.17): in

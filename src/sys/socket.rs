@@ -259,14 +259,18 @@ impl Socket {
         Ok(unsafe { request.ifr_ifru.ifru_flags } as u16 as u32)
     }
 
-    fn interface_request(&self, what: libc::c_ulong, request: &mut libc::ifreq) -> Result<()> {
+    pub(super) fn interface_request(
+        &self,
+        what: libc::c_ulong,
+        request: &mut libc::ifreq,
+    ) -> Result<()> {
         // SAFETY: a live ifreq with a NUL-terminated name.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), what as _, &raw mut *request) })?;
         Ok(())
     }
 }
 
-fn named(name: &[u8]) -> Result<libc::ifreq> {
+pub(super) fn named(name: &[u8]) -> Result<libc::ifreq> {
     // SAFETY: integers and bytes only.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {

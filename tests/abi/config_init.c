@@ -15,7 +15,7 @@ static const struct {
     FIELD(size),        FIELD(init),          FIELD(block_size), FIELD(block_count),
     FIELD(frame_size),  FIELD(snap_length),   FIELD(block_timeout), FIELD(busy_poll),
     FIELD(flags),       FIELD(memory_limit),  FIELD(filter),
-    FIELD(cpu),         FIELD(reserved_cpu),
+    FIELD(cpu),         FIELD(clock),
 };
 
 int main(void) {

@@ -54,9 +54,9 @@ FIELD(netring_capture_config, flags, 32, 8);
 FIELD(netring_capture_config, memory_limit, 40, 8);
 FIELD(netring_capture_config, filter, 48, 8);
 FIELD(netring_capture_config, cpu, 56, 4);
-FIELD(netring_capture_config, reserved_cpu, 60, 4);
+FIELD(netring_capture_config, clock, 60, 4);
 
-SIZE(netring_capture_info, 104);
+SIZE(netring_capture_info, 112);
 FIELD(netring_capture_info, size, 0, 4);
 FIELD(netring_capture_info, method, 4, 4);
 FIELD(netring_capture_info, block_size, 8, 4);
@@ -77,6 +77,8 @@ FIELD(netring_capture_info, flags, 64, 8);
 FIELD(netring_capture_info, memory, 72, 8);
 FIELD(netring_capture_info, memory_bound, 80, 8);
 FIELD(netring_capture_info, interface, 88, 16);
+FIELD(netring_capture_info, clock, 104, 4);
+FIELD(netring_capture_info, reserved, 108, 4);
 
 SIZE(netring_event, 64);
 FIELD(netring_event, size, 0, 4);
@@ -227,6 +229,16 @@ FIELD(netring_cursor, left, 52, 4);
 FIELD(netring_cursor, link_type, 56, 2);
 FIELD(netring_cursor, reserved, 58, 2);
 FIELD(netring_cursor, reserved2, 60, 4);
+
+SIZE(netring_vnet, 16);
+FIELD(netring_vnet, size, 0, 4);
+FIELD(netring_vnet, flags, 4, 1);
+FIELD(netring_vnet, gso_type, 5, 1);
+FIELD(netring_vnet, hdr_len, 6, 2);
+FIELD(netring_vnet, gso_size, 8, 2);
+FIELD(netring_vnet, csum_start, 10, 2);
+FIELD(netring_vnet, csum_offset, 12, 2);
+FIELD(netring_vnet, reserved, 14, 2);
 
 SIZE(netring_writer_config, 40);
 FIELD(netring_writer_config, size, 0, 4);

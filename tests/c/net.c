@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -106,8 +107,8 @@ static void nest_end(struct request *request, struct rtattr *nest)
     nest->rta_len = (uint16_t)((char *)request + request->head.nlmsg_len - (char *)nest);
 }
 
-/* Sends a request and reads its one answer. */
-static struct nlmsghdr *ask(struct request *request, void *answer, size_t size, const char *step)
+/* Sends a request and reads its one answer; the error in that, or 0. */
+static int exchange(struct request *request, void *answer, size_t size, const char *step)
 {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     struct nlmsghdr *head = answer;
@@ -118,11 +119,14 @@ static struct nlmsghdr *ask(struct request *request, void *answer, size_t size, 
     got = recv(fd, answer, size, 0);
     close(fd);
     must(got > 0 && NLMSG_OK(head, (uint32_t)got), step);
-    if (head->nlmsg_type == NLMSG_ERROR) {
-        errno = -((struct nlmsgerr *)NLMSG_DATA(head))->error;
-        must(errno == 0, step);
-    }
-    return head;
+    return head->nlmsg_type == NLMSG_ERROR ? -((struct nlmsgerr *)NLMSG_DATA(head))->error : 0;
+}
+
+static struct nlmsghdr *ask(struct request *request, void *answer, size_t size, const char *step)
+{
+    errno = exchange(request, answer, size, step);
+    must(errno == 0, step);
+    return answer;
 }
 
 static void change(struct request *request, const char *step)
@@ -165,6 +169,69 @@ void net_veth_queues(const char *one, const char *other, uint32_t queues)
     change(&request, "creating a veth pair");
     net_link_up(one, true);
     net_link_up(other, true);
+}
+
+bool net_link_new(const char *name, const char *kind, const char *lower)
+{
+    _Alignas(struct nlmsghdr) char answer[1024];
+    struct request request = request_new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, NULL);
+    uint32_t link = lower ? net_index(lower) : 0;
+    struct rtattr *info;
+    int error;
+
+    add_name(&request, name);
+    if (lower)
+        add(&request, IFLA_LINK, &link, sizeof link);
+    info = add(&request, IFLA_LINKINFO, NULL, 0);
+    add(&request, IFLA_INFO_KIND, kind, strlen(kind));
+    nest_end(&request, info);
+    error = exchange(&request, answer, sizeof answer, "creating a link");
+    if (error == EOPNOTSUPP)
+        return false;
+    errno = error;
+    must(error == 0, kind);
+    net_link_up(name, true);
+    return true;
+}
+
+void net_link_master(const char *name, const char *bridge)
+{
+    struct request request = request_new(RTM_NEWLINK, 0, name);
+    uint32_t master = net_index(bridge);
+
+    add(&request, IFLA_MASTER, &master, sizeof master);
+    change(&request, "adding a port to a bridge");
+}
+
+int net_tun(const char *name, int flags)
+{
+    struct ifreq request;
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+    memset(&request, 0, sizeof request);
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
+    request.ifr_flags = (short)(flags | IFF_NO_PI);
+    if (fd >= 0 && ioctl(fd, TUNSETIFF, &request) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    if (fd >= 0)
+        net_link_up(name, true);
+    return fd;
+}
+
+void net_ipv4(const char *name, const char *address)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    struct ifreq request;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    must(fd >= 0 && inet_pton(AF_INET, address, &in.sin_addr) == 1, address);
+    memset(&request, 0, sizeof request);
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
+    memcpy(&request.ifr_addr, &in, sizeof in);
+    must(ioctl(fd, SIOCSIFADDR, &request) == 0, "SIOCSIFADDR");
+    close(fd);
 }
 
 void net_link_up(const char *name, bool up)

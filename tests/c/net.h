@@ -20,7 +20,17 @@ void net_enter(void);
 void net_veth(const char *one, const char *other);
 /* With so many queues for sending and receiving; 0: the kernel's choice. */
 void net_veth_queues(const char *one, const char *other, uint32_t queues);
+/* A link of a kind that needs no more than a lower link (macvlan) or none (bridge, ifb), up; false
+ * where this kernel has no such kind. */
+bool net_link_new(const char *name, const char *kind, const char *lower);
+/* Makes a link a port of a bridge. */
+void net_link_master(const char *name, const char *bridge);
+/* A tun or tap device, up (IFF_TUN, IFF_TAP, IFF_VNET_HDR of <linux/if_tun.h>; IFF_NO_PI is added),
+ * gone with its descriptor; -1 where there is none to be had. What is written arrives at it. */
+int net_tun(const char *name, int flags);
 void net_link_up(const char *name, bool up);
+/* An IPv4 address, and the route to the network of its class. */
+void net_ipv4(const char *name, const char *address);
 /* Waits until a link sends: after its peer came up it takes the kernel up to a second. */
 void net_await_carrier(const char *name);
 void net_link_mtu(const char *name, uint32_t mtu);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
+#include <netring_inline.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -334,6 +335,40 @@ void block_records(struct netring_block *block, size_t batch, struct records *re
     if (n != 0 || errno != ENOTTY)
         ok(false, "netring_block_read ends with 0 and leaves errno alone (%d, errno %d)", n, errno);
     free(packets);
+}
+
+static unsigned unlike_inline(struct netring_block *block)
+{
+    struct netring_cursor cursor;
+    struct netring_packet read, walked;
+    struct netring_vnet one, other;
+    unsigned unlike = 0;
+
+    netring_block_rewind(block);
+    netring_cursor_init(&cursor, block);
+    while (netring_cursor_next(&cursor)) {
+        netring_cursor_packet(&cursor, &walked);
+        unlike += netring_block_read(block, &read, sizeof read, 1) != 1 ||
+                  memcmp(&read, &walked, sizeof read) != 0 ||
+                  netring_block_vnet(block, read.cookie, &one, sizeof one) !=
+                      netring_cursor_vnet(&cursor, &other) ||
+                  memcmp(&one, &other, sizeof one) != 0;
+    }
+    return unlike + (netring_block_read(block, &read, sizeof read, 1) != 0);
+}
+
+void receive_both_ways(struct netring_capture *capture, size_t want, int timeout_ms,
+                       struct records *records, const char *what)
+{
+    struct netring_block *block;
+    unsigned unlike = 0;
+
+    while (records->count < want && netring_capture_next_block(capture, timeout_ms, &block) == 1) {
+        block_records(block, 64, records);
+        unlike += unlike_inline(block);
+        netring_block_release(block);
+    }
+    is_int(unlike, 0, "%s: the inline walk tells the same", what);
 }
 
 int receive(struct netring_capture *capture, size_t want, int timeout_ms, struct records *records)

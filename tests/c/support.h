@@ -93,6 +93,10 @@ void records_add(struct records *records, const struct netring_packet *packet);
 void records_free(struct records *records);
 /* Reads a block to its end, `batch` packets a call. */
 void block_records(struct netring_block *block, size_t batch, struct records *records);
+/* As receive, and every block is read a second time, by the inline walk. One check: that tells the
+ * same of each packet, netring_block_vnet included. */
+void receive_both_ways(struct netring_capture *capture, size_t want, int timeout_ms,
+                       struct records *records, const char *what);
 /* Takes blocks until `want` packets are there or nothing came for `timeout_ms`. Returns the code
  * of the last next_block. */
 int receive(struct netring_capture *capture, size_t want, int timeout_ms, struct records *records);

@@ -23,6 +23,7 @@ static union {
     struct netring_block_info block_info;
     struct netring_block_view view;
     struct netring_cursor cursor;
+    struct netring_vnet vnet;
     struct netring_reader_config reader_config;
     struct netring_filter_config filter_config;
     struct netring_reader_info reader_info;
@@ -180,6 +181,8 @@ static void test_arguments(void)
     INVALID(netring_block_cursor(block, &out.cursor, sizeof out.cursor - 8));
     INVALID(netring_block_address(block, out.packets[0].cookie, NULL, 8));
     INVALID(netring_block_address(block, UINT64_MAX, out.bytes, 8));
+    INVALID(netring_block_vnet(block, out.packets[0].cookie, NULL, 16));
+    INVALID(netring_block_vnet(block, UINT64_MAX, &out.vnet, sizeof out.vnet));
 
     INVALID(netring_filter_new(NULL, 1, &out_filter, NULL));
     INVALID(netring_filter_new(all, 1, NULL, NULL));

@@ -49,6 +49,7 @@ static struct netring_capture_config full_config(void)
 
     config.block_size = 3 * (uint32_t)getpagesize();
     config.flags |= NETRING_CAPTURE_PROMISCUOUS | NETRING_CAPTURE_ALL_MULTICAST |
+                    NETRING_CAPTURE_VNET_HEADER | NETRING_CAPTURE_RESTORE_VLAN |
                     NETRING_CAPTURE_IGNORE_OUTGOING | NETRING_CAPTURE_LOCK_MEMORY;
     config.busy_poll = 50;
     config.snap_length = 2000;
@@ -401,6 +402,8 @@ static const struct failure *open_says(const struct injection *injection)
         } else {
             step = option == PACKET_VERSION           ? "PACKET_VERSION"
                    : option == PACKET_IGNORE_OUTGOING ? "PACKET_IGNORE_OUTGOING"
+                   : option == PACKET_VNET_HDR        ? "PACKET_VNET_HDR"
+                   : option == PACKET_RESERVE         ? "PACKET_RESERVE"
                    : option == PACKET_ADD_MEMBERSHIP  ? "PACKET_ADD_MEMBERSHIP"
                                                       : NULL;
         }

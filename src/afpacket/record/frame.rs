@@ -58,8 +58,10 @@ pub fn to_records(memory: &BlockMemory, size: u32) -> bool {
 }
 
 /// What of a frame's status is a record's.
-const STATUS: u32 =
-    STATUS_FROM_KERNEL | status::USER | status::TS_SOFTWARE | status::TS_RAW_HARDWARE;
+const STATUS: u32 = STATUS_FROM_RECORD & !status::VNET
+    | status::USER
+    | status::TS_SOFTWARE
+    | status::TS_RAW_HARDWARE;
 
 fn to_record(memory: &BlockMemory, at: u32, size: u32) -> u32 {
     let word = |field: u32| memory.get_in::<u32>(at, field);

@@ -4,10 +4,13 @@ use super::treat::{Tally, Treatment};
 use super::*;
 use crate::packet::{
     NETRING_DIRECTION_OUTGOING, NETRING_PACKET_DIRECTION, NETRING_PACKET_NET_OFFSET,
-    NETRING_PACKET_PROTOCOL,
+    NETRING_PACKET_PROTOCOL, NETRING_PACKET_VLAN, NETRING_PACKET_VLAN_TPID,
 };
 
-const DROP_LOOPED: Treatment = Treatment { tally: true, drop_looped: true };
+const DROP_LOOPED: Treatment = Treatment { tally: true, drop_looped: true, ..NOTHING };
+const REWRITE: Treatment = Treatment { keep_vnet: true, restore_vlan: true, ..NOTHING };
+const NOTHING: Treatment =
+    Treatment { tally: false, drop_looped: false, keep_vnet: false, restore_vlan: false };
 
 /// A block laid out as the kernel does it.
 struct Fake {
@@ -288,6 +291,133 @@ fn a_tally_ends_behind_the_last_record_of_an_open_block() {
     assert_eq!(position, Position { offset: next, left: 0 });
 }
 
+/// 12 bytes of addresses and what follows.
+const UNTAGGED: &[u8] = b"abcdefABCDEF\x08\x00payload";
+
+impl Fake {
+    fn treat(&self, treatment: &Treatment) {
+        let mut all = self.start();
+        self.block().treat(&mut all, treatment);
+        assert_eq!(all.left, 0);
+    }
+
+    fn packets(&self) -> Vec<Packet> {
+        read(self.block(), &mut self.start(), 64).unwrap()
+    }
+
+    fn tag(&mut self, at: u32, bits: u32, tci: u16, tpid: u16) {
+        self.put(at + TP_STATUS, status::USER | bits);
+        self.put(at + TP_VLAN_TCI, u32::from(tci));
+        self.put(at + TP_VLAN_TPID, tpid);
+    }
+}
+
+#[test]
+fn a_tag_is_put_back_once() {
+    let both = status::VLAN_VALID | status::VLAN_TPID_VALID;
+    let mut fake = Fake::new();
+    let at = fake.packet(UNTAGGED, 100);
+    fake.tag(at, both, 0x2064, 0x88a8);
+    let plain = fake.packet(UNTAGGED, 21);
+    // Without its EtherType, and a tag of 0.
+    let old = fake.packet(UNTAGGED, 21);
+    fake.tag(old, status::VLAN_VALID, 0, 0xdead);
+    let before = fake.memory.clone();
+    fake.treat(&Treatment { keep_vnet: false, ..NOTHING });
+    assert_eq!(fake.memory, before, "only where it was asked for");
+    fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+    let once = fake.memory.clone();
+    let packets = fake.packets();
+    assert_eq!(bytes(&packets[0]), b"abcdefABCDEF\x88\xa8\x20\x64\x08\x00payload");
+    assert_eq!((packets[0].len, packets[0].net_offset), (104, 18));
+    assert_eq!(bytes(&packets[1]), UNTAGGED);
+    assert_eq!(bytes(&packets[2]), b"abcdefABCDEF\x81\x00\x00\x00\x08\x00payload");
+    for packet in &packets {
+        assert_eq!(packet.status & (NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID), 0);
+        assert_eq!((packet.vlan_tci, packet.vlan_tpid), (0, 0));
+    }
+    let cookies: Vec<u64> = packets.iter().map(|packet| packet.cookie).collect();
+    assert_eq!(cookies, [at, plain, old].map(u64::from));
+    fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+    assert_eq!(fake.memory, once, "not again");
+}
+
+#[test]
+fn a_tag_stays_beside_what_it_cannot_be_put_into() {
+    type Spoil = fn(&mut Fake, u32);
+    let cases: [(&str, Spoil); 5] = [
+        ("no Ethernet", |f, at| f.put(at + SLL_HATYPE, arphrd::NONE)),
+        ("addresses cut", |f, at| f.put(at + TP_SNAPLEN, 11_u32)),
+        ("no room before the packet", |f, at| f.put(at + TP_MAC, 71_u16)),
+        ("inside of the header", |f, at| f.put(at + TP_MAC, 3_u16)),
+        ("beyond the block", |f, at| f.put(at + TP_SNAPLEN, 4096_u32)),
+    ];
+    for (name, spoil) in cases {
+        let mut fake = Fake::new();
+        let at = fake.packet(UNTAGGED, 100);
+        fake.tag(at, status::VLAN_VALID, 5, 0);
+        spoil(&mut fake, at);
+        let before = fake.memory.clone();
+        fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+        assert_eq!(fake.memory, before, "{name}");
+    }
+    // The least that is enough.
+    let mut fake = Fake::new();
+    let at = fake.packet(UNTAGGED, 100);
+    fake.tag(at, status::VLAN_VALID, 5, 0);
+    fake.put(at + TP_SNAPLEN, 12_u32);
+    fake.put(at + TP_MAC, 72_u16);
+    fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+    let [packet] = fake.packets()[..] else { panic!("one packet") };
+    assert_eq!((packet.caplen, packet.len, packet.data.addr() % 8), (16, 104, 68 % 8));
+}
+
+#[test]
+fn the_vnet_header_is_kept_with_the_packet() {
+    let with = |bits: u32| {
+        let mut fake = Fake::new();
+        let at = fake.packet(UNTAGGED, 100);
+        fake.tag(at, bits, 7, 0x8100);
+        // needs_csum, tcpv4, hdr_len 54, gso_size 1448, csum_start 34, csum_offset 16.
+        for (n, value) in [0x0101, 54, 1448, 34, 16].into_iter().enumerate() {
+            fake.put::<u16>(at + 72 + 2 * n as u32, value);
+        }
+        fake
+    };
+    let fake = with(0);
+    let cookie = u64::from(fake.records[0]);
+    assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(None));
+    assert_eq!((fake.packets()[0].gso_size, fake.packets()[0].gso_type), (0, 0));
+    fake.treat(&REWRITE);
+    let vnet = rewrite::Vnet {
+        flags: 1,
+        gso_type: 1,
+        hdr_len: 54,
+        gso_size: 1448,
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(Some(vnet)));
+    let packet = fake.packets()[0];
+    assert_eq!((packet.gso_size, packet.gso_type), (1448, 1));
+    assert_eq!(packet.status & crate::packet::NETRING_PACKET_VNET, 0x20_0000);
+    assert_eq!(bytes(&packet), UNTAGGED);
+
+    // The addresses move to where it was; it is not read from there again.
+    let fake = with(status::VLAN_VALID | status::VLAN_TPID_VALID);
+    fake.treat(&REWRITE);
+    fake.treat(&REWRITE);
+    let vnet = rewrite::Vnet { hdr_len: 58, csum_start: 38, ..vnet };
+    assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(Some(vnet)));
+    assert_eq!(bytes(&fake.packets()[0]), b"abcdefABCDEF\x81\x00\x00\x07\x08\x00payload");
+
+    let mut fake = with(0);
+    fake.put(fake.records[0] + TP_MAC, 77_u16);
+    fake.treat(&REWRITE);
+    assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(None), "no room for one");
+    assert!(fake.block().vnet(BLOCK_HEADER, cookie + 1).is_err());
+}
+
 #[test]
 fn cookies_name_records_or_nothing() {
     let mut fake = Fake::new();
@@ -336,8 +466,11 @@ fn overwritten_memory_never_leads_out_of_the_block() {
             fake.put(word, value);
         }
         ended_early += u32::from(fake.walk().1.is_some());
-        let mut all = fake.start();
-        fake.block().treat(&mut all, &DROP_LOOPED);
+        for treatment in [DROP_LOOPED, REWRITE, REWRITE] {
+            let mut all = fake.start();
+            fake.block().treat(&mut all, &treatment);
+            fake.walk();
+        }
     }
     assert!(ended_early > rounds / 100, "the mutations hit nothing: {ended_early}");
 }

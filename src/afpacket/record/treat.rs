@@ -11,12 +11,20 @@ pub struct Treatment {
     pub tally: bool,
     /// Outgoing packets of loopback devices are marked away.
     pub drop_looped: bool,
+    /// The vnet header before each packet is kept in its record.
+    pub keep_vnet: bool,
+    /// VLAN tags are put back into the bytes.
+    pub restore_vlan: bool,
 }
 
 impl Treatment {
     /// Whether the records must be looked at at all.
     pub fn is_needed(&self) -> bool {
-        self.tally || self.drop_looped
+        self.tally || self.drop_looped || self.rewrites()
+    }
+
+    fn rewrites(&self) -> bool {
+        self.keep_vnet || self.restore_vlan
     }
 }
 
@@ -54,6 +62,10 @@ impl BlockMemory {
             } else {
                 let cut = record.field(TP_SNAPLEN) < record.field(TP_LEN);
                 tally.truncated = tally.truncated.wrapping_add(u32::from(cut));
+                // Last: what looks at a packet before sees what the kernel's filter saw.
+                if treatment.rewrites() {
+                    self.rewrite(record, treatment.keep_vnet, treatment.restore_vlan);
+                }
             }
             last_ns = record.time_ns();
             record.step(position);
@@ -71,10 +83,6 @@ impl Record {
 
     /// Clears the bit that every walk asks for, in whatever language.
     fn mark_away(&self) {
-        // SAFETY: inside the record's header.
-        let at = unsafe { self.at.add(TP_STATUS as usize) };
-        // SAFETY: mapped and aligned to 4; atomics may be shared with the kernel.
-        let word = unsafe { AtomicU32::from_ptr(at.as_ptr().cast()) };
-        word.fetch_and(!status::USER, Ordering::Relaxed);
+        self.set_status(!status::USER, 0);
     }
 }

@@ -175,4 +175,4 @@ impl BlockWriter {
 }
 
 const _: () = assert!(AF_PACKET as i32 == libc::AF_PACKET);
-const _: () = assert!(STATUS_CERTAIN & STATUS_FROM_KERNEL == 0);
+const _: () = assert!(STATUS_CERTAIN & STATUS_FROM_RECORD == 0);

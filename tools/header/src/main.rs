@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "group",
     "block",
     "cursor",
+    "vnet",
     "interface",
     "savefile",
     "reader",
