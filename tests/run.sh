@@ -311,6 +311,7 @@ if [ -n "$built" ]; then
     suite run 60 tests/ns.sh env IFACE= COUNT= scripts/run.sh build/examples/capture
     suite write 120 tests/ns.sh tests/write.sh build/examples
     suite follow 120 tests/ns.sh tests/follow.sh build/examples
+    suite fanout-example 60 tests/ns.sh tests/fanout.sh build/examples
     suite latency 60 tests/ns.sh tests/latency.sh build/examples
 else
     for name in symbols instructions config-init abi old-client install examples readme run write follow latency; do

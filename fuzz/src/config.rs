@@ -220,9 +220,6 @@ fn expected(
         }
         core.filter = program.map(|program| Program::new(program).unwrap().into());
     }
-    if config.reserved_cpu != 0 {
-        return Some(wrong("reserved_cpu"));
-    }
     let named = |answer: &Answer| answer.0 == NETRING_EINVAL;
     if let Some(answer) = name.clone().filter(named) {
         return Some(answer);

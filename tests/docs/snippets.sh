@@ -41,6 +41,7 @@ wrap() {
 #include <errno.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
