@@ -716,6 +716,21 @@ int netring_filter_listing(struct netring_filter *filter,
  * CAP_NET_ADMIN where it is not on already.
  */
 #define NETRING_CAPTURE_HARDWARE_STAMPING 0x8000
+/**
+ * Capture in the network namespace that `netns_fd` stands for, wherever the
+ * calling thread is, which stays where it is: the sockets are made on a thread
+ * of their own, without signals, that ends with the open. It takes CAP_SYS_ADMIN
+ * in the user namespace that owns it and in the caller's own, and CAP_NET_RAW
+ * there; nothing later does. The capture keeps the namespace alive.
+ */
+#define NETRING_CAPTURE_NETNS_FD 0x10000
+/**
+ * Use the packet socket `socket_fd`, which somebody with CAP_NET_RAW has made
+ * with socket(AF_PACKET, SOCK_RAW, 0) and handed over, by inheritance or with
+ * SCM_RIGHTS: the open and everything after it then need no capability at all.
+ * Its network namespace is that of the capture.
+ */
+#define NETRING_CAPTURE_SOCKET_FD 0x20000
 /** What `init` of a struct netring_capture_config holds once it is initialised. */
 #define NETRING_CAPTURE_CONFIG_INIT_WORD 0x4e524343
 
@@ -796,6 +811,22 @@ struct netring_capture_config {
      * kernel gives since Linux 3.17.) NETRING_CLOCK_COPY cannot be asked for.
      */
     uint32_t clock;
+    /**
+     * With NETRING_CAPTURE_NETNS_FD: a network namespace, from netring_netns_open
+     * or netring_netns_open_pid, or (Linux 5.8) a pidfd. It stays the caller's and
+     * may be closed after the open. Without the flag 0 (default) or negative.
+     */
+    int32_t netns_fd;
+    /**
+     * With NETRING_CAPTURE_SOCKET_FD: a packet socket that is not bound and has
+     * no ring. It stays the caller's, who best closes it after the open, as every
+     * process does that has a copy: netring_capture_close ends the capture whoever
+     * still has one (it undoes bind, ring, filter and memberships, and the socket
+     * can be used for another open), but neither a process that dies nor, in a
+     * fanout group, a close ends what a copy keeps. Without the flag 0 (default)
+     * or negative.
+     */
+    int32_t socket_fd;
 };
 
 /**
@@ -818,6 +849,40 @@ int netring_capture_config_init(struct netring_capture_config *config, size_t si
  * Caller: `config` must be readable and writable for the size it says it has.
  */
 int netring_capture_config_profile(struct netring_capture_config *config, uint32_t profile);
+
+/* ---- namespace ---- */
+
+/**
+ * Opens a network namespace to capture in (NETRING_CAPTURE_NETNS_FD): with a
+ * slash in `path_or_name` the file at this path (/proc/PID/ns/net, or whatever a
+ * container runtime keeps), without one the name that ip-netns(8) gave it
+ * (/run/netns/NAME). Nobody enters it. Returns a descriptor, which keeps the
+ * namespace alive.
+ *
+ * Errors: NETRING_EINVAL, `path_or_name` is NULL, empty or too long, or there is
+ * something else than a network namespace. NETRING_EIO, it could not be opened:
+ * ENOENT, there is none, EACCES.
+ * Ownership: the caller closes the descriptor with close(2); captures that were
+ * opened with it go on. It is closed by exec. Linux 4.11. MT-Safe. `err` may be
+ * NULL.
+ * Caller: `path_or_name` must be NUL-terminated, `err` writable.
+ */
+int netring_netns_open(const char *path_or_name, struct netring_error *err);
+
+/**
+ * Opens the network namespace that a process is in, as its number is known in
+ * the caller's PID namespace. Returns a descriptor, which keeps the namespace
+ * alive when the process ends. A number that is given to another process during
+ * the call is noticed since Linux 5.3 (pidfd_open(2)).
+ *
+ * Errors: NETRING_EINVAL, `pid` is 0 or less. NETRING_EIO, ESRCH: there is no
+ * such process; EACCES: it takes the permission to trace it (ptrace(2),
+ * PTRACE_MODE_READ_FSCREDS: the same user, or CAP_SYS_PTRACE).
+ * Ownership: the caller closes the descriptor with close(2); captures that were
+ * opened with it go on. It is closed by exec. MT-Safe. `err` may be NULL.
+ * Caller: `err` must be writable.
+ */
+int netring_netns_open_pid(int pid, struct netring_error *err);
 
 /* ---- capture ---- */
 
@@ -2737,7 +2802,9 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                 /* memory_limit */                                  \
             0,                                 /* filter */                                        \
             -1,                                /* cpu */                                           \
-            0                                  /* clock */                                         \
+            0,                                 /* clock */                                         \
+            0,                                 /* netns_fd */                                      \
+            0                                  /* socket_fd */                                     \
     }
 
 /**

@@ -73,6 +73,10 @@ pub mod flags {
     pub const VNET_HEADER: u64 = 0x4000;
     /// SIOCSHWTSTAMP.
     pub const HARDWARE_STAMPING: u64 = 0x8000;
+    /// In another network namespace.
+    pub const NETNS_FD: u64 = 0x1_0000;
+    /// On a socket that was handed over.
+    pub const SOCKET_FD: u64 = 0x2_0000;
     /// All that are known.
     pub const KNOWN: u64 = RXHASH
         | PROMISCUOUS
@@ -87,7 +91,9 @@ pub mod flags {
         | IMMEDIATE
         | RESTORE_VLAN
         | VNET_HEADER
-        | HARDWARE_STAMPING;
+        | HARDWARE_STAMPING
+        | NETNS_FD
+        | SOCKET_FD;
 }
 
 /// Values that belong together, for one kind of use.
@@ -132,6 +138,10 @@ pub struct CaptureConfig {
     pub cpu: i32,
     /// NETRING_CLOCK_*: who stamps the packets; 0: the kernel as it is.
     pub clock: u32,
+    /// The network namespace, with `flags::NETNS_FD`.
+    pub netns_fd: i32,
+    /// The packet socket, with `flags::SOCKET_FD`.
+    pub socket_fd: i32,
 }
 
 impl Default for CaptureConfig {
@@ -145,6 +155,8 @@ impl Default for CaptureConfig {
             busy_poll: 0,
             flags: flags::RXHASH,
             memory_limit: 0,
+            netns_fd: 0,
+            socket_fd: 0,
             filter: None,
             cpu: -1,
             clock: 0,
@@ -220,6 +232,7 @@ impl CaptureConfig {
                 format!("flags has bits unknown to this library: {unknown:#x}"),
             ));
         }
+        self.validate_descriptors()?;
         if any && self.has(flags::PROMISCUOUS | flags::ALL_MULTICAST) {
             return Err(Error::config(
                 "flags",
@@ -292,6 +305,33 @@ impl CaptureConfig {
             return Err(Error::config(
                 "flags",
                 "NETRING_CAPTURE_HARDWARE_STAMPING goes with clock NETRING_CLOCK_RAW_HARDWARE",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A descriptor goes with its flag: without it, it would be forgotten
+    /// silently.
+    fn validate_descriptors(&self) -> Result<()> {
+        for (field, fd, flag, name) in [
+            ("netns_fd", self.netns_fd, flags::NETNS_FD, "NETRING_CAPTURE_NETNS_FD"),
+            ("socket_fd", self.socket_fd, flags::SOCKET_FD, "NETRING_CAPTURE_SOCKET_FD"),
+        ] {
+            if self.has(flag) && fd < 0 {
+                return Err(Error::config(field, format!("{field} {fd} is no descriptor")));
+            }
+            if !self.has(flag) && fd > 0 {
+                return Err(Error::config(
+                    field,
+                    format!("{field} {fd} is given without {name} in flags"),
+                ));
+            }
+        }
+        if self.has(flags::NETNS_FD) && self.has(flags::SOCKET_FD) {
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_NETNS_FD and NETRING_CAPTURE_SOCKET_FD exclude each other: a \
+                 socket belongs to the network namespace it was made in",
             ));
         }
         Ok(())

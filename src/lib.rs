@@ -19,6 +19,7 @@ pub mod filter;
 pub mod fork;
 pub mod interface;
 pub mod log;
+pub mod namespace;
 pub mod packet;
 pub mod savefile;
 pub mod signals;

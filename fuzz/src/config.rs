@@ -109,6 +109,8 @@ fn core(config: &netring_capture_config) -> CaptureConfig {
         filter: None,
         cpu: config.cpu,
         clock: config.clock,
+        netns_fd: config.netns_fd,
+        socket_fd: config.socket_fd,
     }
 }
 
@@ -226,6 +228,12 @@ fn expected(
     }
     if let Err(error) = core.validate(any) {
         return Some(of(&error));
+    }
+    // Nothing that is open here is a namespace, a pidfd or a packet socket.
+    for (flag, field) in [(flags::SOCKET_FD, "socket_fd"), (flags::NETNS_FD, "netns_fd")] {
+        if core.has(flag) {
+            return Some(wrong(field));
+        }
     }
     if let Err(error) = core.attachable(|| Ok(None)) {
         return Some(of(&error));

@@ -14,6 +14,7 @@ use crate::block::{Block, BlockInfo, Owner};
 use crate::config::{Bound, flags};
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
+use crate::sys::link_watch::LinkWatch;
 use crate::sys::packet::{ETH_P_ALL, ETH_P_UNUSED};
 use crate::sys::process::Belongs;
 use crate::sys::socket::Socket;
@@ -138,6 +139,8 @@ pub struct Capture {
     counters: Counters,
     kernel: Mutex<KernelCounters>,
     pub(super) environment: Mutex<Environment>,
+    /// What tells a rebind that an interface appeared; `None`: it makes one.
+    pub(super) appearances: Option<LinkWatch>,
     current: Arc<Current>,
     last_error: Mutex<Option<Error>>,
     /// Somebody has the descriptor: what it says must be true at all times.
@@ -178,6 +181,7 @@ pub(super) struct Parts {
     pub(super) treatment: Treatment,
     pub(super) stamping: Stamping,
     pub(super) environment: Environment,
+    pub(super) appearances: Option<LinkWatch>,
 }
 
 impl Capture {
@@ -212,6 +216,7 @@ impl Capture {
             counters: Counters::default(),
             kernel: Mutex::new(KernelCounters::new()),
             environment: Mutex::new(parts.environment),
+            appearances: parts.appearances,
             current: Arc::default(),
             last_error: Mutex::new(None),
             is_watched: AtomicBool::new(false),

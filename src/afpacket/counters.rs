@@ -183,8 +183,7 @@ pub struct Environment {
 
 impl Environment {
     /// Notes where the counters stand now.
-    pub fn new(ifindex: u32) -> Self {
-        let mut netlink = if ifindex == 0 { None } else { Netlink::open().ok() };
+    pub fn new(ifindex: u32, mut netlink: Option<Netlink>) -> Self {
         let interface_then = netlink.as_mut().and_then(|link| link.link_counters(ifindex).ok());
         Self {
             netlink,

@@ -18,6 +18,7 @@ pub mod events;
 pub mod fanout;
 pub mod loss;
 mod open;
+mod place;
 pub mod rebind;
 #[allow(unsafe_code)]
 pub mod record;

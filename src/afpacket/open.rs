@@ -6,6 +6,7 @@ use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
 use crate::afpacket::fanout::Joining;
+use crate::afpacket::place::Place;
 use crate::afpacket::record::frame;
 use crate::afpacket::record::rewrite::VNET_HEADER;
 use crate::afpacket::record::treat::Treatment;
@@ -19,11 +20,10 @@ use crate::fork;
 use crate::log::{self, Level};
 use crate::packet::link_type;
 use crate::sys::affinity::Cpus;
-use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::mmap::Mapping;
 use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, PACKET_VNET_HDR, SOL_PACKET, arphrd};
 use crate::sys::process::Belongs;
-use crate::sys::socket::{Socket, attach_ebpf, attach_filter, interface_hardware, interface_index};
+use crate::sys::socket::{Socket, attach_ebpf, attach_filter};
 use crate::sys::{Errno, process};
 use std::ffi::CString;
 
@@ -94,18 +94,19 @@ impl Capture {
             group.validate(config)?;
         }
         let kernel_version = process::kernel_version();
+        let mut place = Place::of(config)?;
         let filter =
-            config.attachable(|| if any { Ok(None) } else { find_link_type(&name).map(Some) })?;
+            config.attachable(|| if any { Ok(None) } else { place.link_type(&name).map(Some) })?;
         let filter = match &group {
             None => filter,
             Some(group) => group.filter(filter, config, kernel_version)?,
         };
-        let ifindex = if any { 0 } else { find_interface(&name)? };
+        let ifindex = if any { 0 } else { place.find_interface(&name)? };
         let bound = MemoryBound::now(config.memory_limit);
         let geometry = Geometry::fitting(config, bound)?;
         fork::claim()?;
 
-        let socket = Socket::packet().map_err(no_socket)?;
+        let socket = place.socket()?;
         let immediate = config.has(flags::IMMEDIATE);
         let version = if immediate { TPACKET_V2 } else { TPACKET_V3 };
         option(&socket, "PACKET_VERSION", SOL_PACKET, libc::PACKET_VERSION, version)?;
@@ -164,14 +165,11 @@ impl Capture {
                 join(&socket, &name, ifindex, membership)?;
             }
         }
-        let (removal, changes) = match ifindex {
-            0 => (None, None),
-            ifindex => watch_link(ifindex, interface),
-        };
-        let notices = changes.map(Notices::new).transpose().map_err(no_waiter)?;
+        let tellers = place.tellers(ifindex, interface)?;
+        let notices = tellers.changes.map(Notices::new).transpose().map_err(no_waiter)?;
         let on_fd = notices.as_ref().filter(|_| config.has(flags::EVENTS_ON_FD));
-        let waiter = Waiter::new(&socket, removal, on_fd).map_err(no_waiter)?;
-        let environment = Environment::new(ifindex);
+        let waiter = Waiter::new(&socket, tellers.removal, on_fd).map_err(no_waiter)?;
+        let environment = Environment::new(ifindex, tellers.counters);
         stamping.switch_on(&socket, &name, able)?;
         let member = match &group {
             None => {
@@ -187,10 +185,13 @@ impl Capture {
 
         let keep_looped = config.has(flags::KEEP_LOOPED);
         let drop_looped = !keep_looped && (any || hardware == arphrd::LOOPBACK);
-        // A packet is cut by a filter, or because it does not fit a block.
-        let may_cut = filter.as_ref().is_some_and(|filter| {
-            filter.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
-        }) || u64::from(geometry.block_size) < LARGEST_PACKET + 4096;
+        // A packet is cut by a filter, which may be another process's, or because it
+        // does not fit a block.
+        let may_cut = socket.is_lent()
+            || filter.as_ref().is_some_and(|filter| {
+                filter.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
+            })
+            || u64::from(geometry.block_size) < LARGEST_PACKET + 4096;
         let mut granted = config.flags;
         if events.notices().is_none() {
             granted &= !flags::EVENTS_ON_FD;
@@ -240,6 +241,7 @@ impl Capture {
             },
             stamping,
             environment,
+            appearances: tellers.appearances,
         }))
     }
 }
@@ -314,18 +316,6 @@ pub(super) fn interface_name(interface: &[u8]) -> Result<CString> {
     CString::new(interface).map_err(|_| refused("has a NUL inside"))
 }
 
-fn find_interface(name: &CString) -> Result<u32> {
-    interface_index(name).map_err(|errno| no_index(errno, name))
-}
-
-/// For a filter that depends on it.
-fn find_link_type(name: &CString) -> Result<u16> {
-    interface_hardware(name).map(link_type).map_err(|errno| match errno.0 {
-        libc::ENODEV | libc::ENXIO => not_found(name),
-        _ => no_lookup("SIOCGIFHWADDR", &name.to_string_lossy(), errno),
-    })
-}
-
 pub(super) fn no_index(errno: Errno, name: &CString) -> Error {
     match errno.0 {
         libc::ENODEV | libc::ENXIO => not_found(name),
@@ -354,7 +344,7 @@ pub(super) fn not_found(name: &CString) -> Error {
     .with_os(libc::ENODEV)
 }
 
-fn no_socket(errno: Errno) -> Error {
+pub(super) fn no_socket(errno: Errno) -> Error {
     let (kind, message) = match errno.0 {
         libc::EPERM | libc::EACCES => (
             Kind::PermissionDenied,
@@ -575,25 +565,8 @@ pub(super) fn leave(socket: &Socket, ifindex: u32, membership: Membership) {
     let _ = socket.set(SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, &membership.request(ifindex));
 }
 
-/// Confined programs may lack netlink (systemd's RestrictAddressFamilies): the
-/// waits then look for themselves.
-fn watch_link(ifindex: u32, name: &[u8]) -> (Option<LinkWatch>, Option<LinkWatch>) {
-    let watches = LinkWatch::open(Watched::Removal(ifindex))
-        .and_then(|removal| Ok((removal, LinkWatch::open(Watched::Changes(ifindex, name))?)));
-    match watches {
-        Ok((removal, changes)) => (Some(removal), Some(changes)),
-        Err(errno) => {
-            log::warning!(
-                "netlink refused ({errno}): waits look once a second what became of the interface, \
-                 its descriptor is not readable for that, and interface counters are missing"
-            );
-            (None, None)
-        }
-    }
-}
-
 /// The remedy where descriptors have run out.
-fn descriptors(errno: Errno) -> &'static str {
+pub(super) fn descriptors(errno: Errno) -> &'static str {
     match errno.0 {
         libc::EMFILE => "; close descriptors or raise `ulimit -n`",
         libc::ENFILE => "; the whole machine is out of descriptors: raise fs.file-max",

@@ -60,12 +60,34 @@ impl Capture {
             Target::Index(_) => None,
         };
         let deadline = Deadline::after(timeout_ms);
-        // Before the first look, so that nothing appears unseen. Without it, or from
-        // another network namespace, the looks are all there is.
-        let appearances = match timeout_ms {
-            0 => None,
-            _ => LinkWatch::open(Watched::Everything).ok(),
+        // Before the first look, so that nothing appears unseen. Without it the looks
+        // are all there is, as for who calls from another network namespace than the
+        // capture was opened from.
+        let made;
+        let appearances = match (timeout_ms, &self.appearances) {
+            (0, _) => None,
+            (_, Some(watch)) => watch.watch(Watched::Everything).ok().map(|()| watch),
+            (_, None) => {
+                made = LinkWatch::open(Watched::Everything).ok();
+                made.as_ref()
+            }
         };
+        let done = self.rebind_when(target, name.as_ref(), deadline, appearances);
+        if let Some(watch) = &self.appearances {
+            let _ = watch.watch(Watched::Nothing);
+            watch.clear();
+        }
+        done
+    }
+
+    /// As soon as there is such an interface.
+    fn rebind_when(
+        &self,
+        target: Target<'_>,
+        name: Option<&CString>,
+        deadline: Deadline,
+        appearances: Option<&LinkWatch>,
+    ) -> Result<()> {
         loop {
             // Not ours: forked in a signal handler during the wait.
             if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
@@ -74,14 +96,14 @@ impl Capture {
             if self.waiter.signals.is_stopped() {
                 return Err(stopped());
             }
-            let ifindex = match (target, &name) {
+            let ifindex = match (target, name) {
                 (Target::Index(ifindex), _) => Ok(ifindex),
                 (_, Some(name)) => {
                     self.socket.interface_index(name).map_err(|errno| no_index(errno, name))
                 }
                 (_, None) => Err(not_found_index(0)),
             };
-            let error = match ifindex.and_then(|ifindex| self.bind_to(ifindex, name.as_ref())) {
+            let error = match ifindex.and_then(|ifindex| self.bind_to(ifindex, name)) {
                 Err(error) if error.kind == Kind::InterfaceNotFound => error,
                 done => return done,
             };
@@ -89,11 +111,11 @@ impl Capture {
             if left == 0 {
                 return Err(error);
             }
-            let notices = appearances.as_ref().map(LinkWatch::fd);
+            let notices = appearances.map(LinkWatch::fd);
             self.waiter.wait_for([notices, None], left).map_err(|errno| {
                 Error::new(Kind::Io, "poll", format!("waiting failed: {errno}")).with_os(errno.0)
             })?;
-            if let Some(appearances) = &appearances {
+            if let Some(appearances) = appearances {
                 appearances.clear();
             }
         }

@@ -101,6 +101,17 @@ pub const NETRING_CAPTURE_VNET_HEADER: u64 = 0x4000;
 /// takes it back. What the device does for packets sent is left as it is. Needs
 /// CAP_NET_ADMIN where it is not on already.
 pub const NETRING_CAPTURE_HARDWARE_STAMPING: u64 = 0x8000;
+/// Capture in the network namespace that `netns_fd` stands for, wherever the
+/// calling thread is, which stays where it is: the sockets are made on a thread
+/// of their own, without signals, that ends with the open. It takes CAP_SYS_ADMIN
+/// in the user namespace that owns it and in the caller's own, and CAP_NET_RAW
+/// there; nothing later does. The capture keeps the namespace alive.
+pub const NETRING_CAPTURE_NETNS_FD: u64 = 0x10000;
+/// Use the packet socket `socket_fd`, which somebody with CAP_NET_RAW has made
+/// with socket(AF_PACKET, SOCK_RAW, 0) and handed over, by inheritance or with
+/// SCM_RIGHTS: the open and everything after it then need no capability at all.
+/// Its network namespace is that of the capture.
+pub const NETRING_CAPTURE_SOCKET_FD: u64 = 0x20000;
 
 const _: () = assert!(
     NETRING_CAPTURE_RXHASH == flags::RXHASH
@@ -117,6 +128,8 @@ const _: () = assert!(
         && NETRING_CAPTURE_RESTORE_VLAN == flags::RESTORE_VLAN
         && NETRING_CAPTURE_VNET_HEADER == flags::VNET_HEADER
         && NETRING_CAPTURE_HARDWARE_STAMPING == flags::HARDWARE_STAMPING
+        && NETRING_CAPTURE_NETNS_FD == flags::NETNS_FD
+        && NETRING_CAPTURE_SOCKET_FD == flags::SOCKET_FD
 );
 
 /// What `init` of a struct netring_capture_config holds once it is initialised.
@@ -184,9 +197,21 @@ pub struct netring_capture_config {
     /// "any". (The third clock of packet(7), the device's adjusted to the system's, no
     /// kernel gives since Linux 3.17.) NETRING_CLOCK_COPY cannot be asked for.
     pub clock: u32,
+    /// With NETRING_CAPTURE_NETNS_FD: a network namespace, from netring_netns_open
+    /// or netring_netns_open_pid, or (Linux 5.8) a pidfd. It stays the caller's and
+    /// may be closed after the open. Without the flag 0 (default) or negative.
+    pub netns_fd: i32,
+    /// With NETRING_CAPTURE_SOCKET_FD: a packet socket that is not bound and has
+    /// no ring. It stays the caller's, who best closes it after the open, as every
+    /// process does that has a copy: netring_capture_close ends the capture whoever
+    /// still has one (it undoes bind, ring, filter and memberships, and the socket
+    /// can be used for another open), but neither a process that dies nor, in a
+    /// fanout group, a close ends what a copy keeps. Without the flag 0 (default)
+    /// or negative.
+    pub socket_fd: i32,
 }
 
-const _: () = assert!(size_of::<netring_capture_config>() == 64);
+const _: () = assert!(size_of::<netring_capture_config>() == 72);
 const _: () = assert!(offset_of!(netring_capture_config, init) == 4);
 
 // SAFETY: repr(C) without padding; integers, and a token for which every value
@@ -209,6 +234,8 @@ impl From<&CaptureConfig> for netring_capture_config {
             filter: std::ptr::null_mut(),
             cpu: config.cpu,
             clock: config.clock,
+            netns_fd: config.netns_fd,
+            socket_fd: config.socket_fd,
         }
     }
 }
@@ -245,6 +272,8 @@ pub(crate) unsafe fn capture_config(
         filter,
         cpu: config.cpu,
         clock: config.clock,
+        netns_fd: config.netns_fd,
+        socket_fd: config.socket_fd,
     })
 }
 

@@ -253,6 +253,13 @@ pub fn is_writable(fd: BorrowedFd<'_>) -> Result<bool> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(u64, u64);
 
+impl Identity {
+    /// Its number in its file system.
+    pub fn inode(self) -> u64 {
+        self.1
+    }
+}
+
 /// Which file it is, and whether a regular one.
 pub fn identity(fd: BorrowedFd<'_>) -> Result<(Identity, bool)> {
     let mut status = MaybeUninit::<libc::stat>::zeroed();
@@ -323,10 +330,21 @@ pub struct NoSignals {
 impl NoSignals {
     /// Blocks them.
     pub fn begin() -> Self {
+        Self::block(&signal_set(&[libc::SIGPIPE, libc::SIGXFSZ]))
+    }
+
+    /// Blocks every signal.
+    pub fn all() -> Self {
+        let mut set = signal_set(&[]);
+        // SAFETY: a live set.
+        unsafe { libc::sigfillset(&mut set) };
+        Self::block(&set)
+    }
+
+    fn block(set: &libc::sigset_t) -> Self {
         let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
-        let set = signal_set(&[libc::SIGPIPE, libc::SIGXFSZ]);
         // SAFETY: two live sets; it cannot fail with SIG_BLOCK.
-        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr()) };
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set, before.as_mut_ptr()) };
         // SAFETY: zeroed, then written by the call.
         Self { before: unsafe { before.assume_init() } }
     }

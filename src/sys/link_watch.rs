@@ -33,6 +33,8 @@ pub enum Watched<'a> {
     Changes(u32, &'a [u8]),
     /// Anything about any interface.
     Everything,
+    /// Nothing, for the present.
+    Nothing,
 }
 
 /// One notice.
@@ -157,6 +159,7 @@ const FIND_ATTRIBUTE: u32 = (-0x1000_i32 + 12) as u32;
 fn program(watched: Watched<'_>) -> Vec<SockFilter> {
     let (ifindex, name) = match watched {
         Watched::Everything => return vec![SockFilter::new(RETURN, 0, 0, u32::MAX)],
+        Watched::Nothing => return vec![SockFilter::new(RETURN, 0, 0, 0)],
         Watched::Removal(ifindex) => (ifindex, None),
         Watched::Changes(ifindex, name) => (ifindex, Some(name)),
     };
@@ -338,6 +341,7 @@ mod tests {
         assert!(!passes(Watched::Removal(7), &down));
         assert!(passes(Watched::Changes(7, b"veth0"), &down));
         assert!(passes(Watched::Everything, &other));
+        assert!(!passes(Watched::Nothing, &gone));
         // Neither up nor down: a new name, or nothing of interest.
         for name in ["a", "ab", "abc", "abcd", "veth0", "fifteen-bytes-x"] {
             let about = |called: &str| message(libc::RTM_NEWLINK, 0, 7, 0, called);

@@ -1,6 +1,7 @@
 //! Packet sockets.
 
 use super::filter::SockFilter;
+use super::handover::Lent;
 use super::{Errno, Result, check};
 use std::ffi::CStr;
 use std::mem::{MaybeUninit, size_of};
@@ -17,6 +18,8 @@ pub unsafe trait Plain: Copy {}
 unsafe impl Plain for i32 {}
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 // SAFETY: integers only.
 unsafe impl Plain for libc::packet_mreq {}
 // SAFETY: integers only.
@@ -24,9 +27,12 @@ unsafe impl Plain for libc::tpacket_req3 {}
 // SAFETY: integers only.
 unsafe impl Plain for libc::tpacket_stats_v3 {}
 
+/// asm-generic/socket.h; SPARC counts otherwise.
+const SO_NETNS_COOKIE: i32 = if cfg!(target_arch = "sparc64") { 0x0050 } else { 71 };
+
 /// A socket of the AF_PACKET family.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub struct Socket(OwnedFd, Option<Lent>);
 
 impl Socket {
     /// A raw packet socket that receives nothing yet: protocol 0 until
@@ -37,7 +43,23 @@ impl Socket {
         // SAFETY: no pointers.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: a descriptor just made, owned by nobody else.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }, None))
+    }
+
+    /// One that somebody else made, and may have, too: what is done to it is
+    /// undone at the end, as far as it can be.
+    pub(super) fn lent(fd: OwnedFd, lent: Lent) -> Self {
+        Self(fd, Some(lent))
+    }
+
+    /// What is to be undone, from here on.
+    pub(super) fn lend(&mut self, lent: Lent) {
+        self.1 = Some(lent);
+    }
+
+    /// Whether somebody else made it.
+    pub fn is_lent(&self) -> bool {
+        self.1.is_some()
     }
 
     /// setsockopt(2).
@@ -52,6 +74,9 @@ impl Socket {
                 size_of::<T>() as libc::socklen_t,
             )
         })?;
+        if let Some(lent) = &self.1 {
+            lent.note(level, name, value);
+        }
         Ok(())
     }
 
@@ -118,9 +143,22 @@ impl Socket {
         self.get::<i32>(libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0)
     }
 
+    /// What tells its network namespace from others (Linux 5.14).
+    pub fn namespace_cookie(&self) -> Result<u64> {
+        self.get(libc::SOL_SOCKET, SO_NETNS_COOKIE)
+    }
+
     /// The descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(lent) = self.1.take() {
+            lent.give_back(self);
+        }
     }
 }
 
@@ -221,7 +259,7 @@ pub fn any_socket() -> Result<Socket> {
     let fd =
         check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: a descriptor just made, owned by nobody else.
-    Ok(Socket(unsafe { OwnedFd::from_raw_fd(fd) }))
+    Ok(Socket(unsafe { OwnedFd::from_raw_fd(fd) }, None))
 }
 
 /// netdevice(7): interfaces of the socket's network namespace.

@@ -41,7 +41,7 @@ FIELD(netring_packet, segments, 53, 1);
 FIELD(netring_packet, reserved, 54, 2);
 FIELD(netring_packet, cookie, 56, 8);
 
-SIZE(netring_capture_config, 64);
+SIZE(netring_capture_config, 72);
 FIELD(netring_capture_config, size, 0, 4);
 FIELD(netring_capture_config, init, 4, 4);
 FIELD(netring_capture_config, block_size, 8, 4);
@@ -55,6 +55,8 @@ FIELD(netring_capture_config, memory_limit, 40, 8);
 FIELD(netring_capture_config, filter, 48, 8);
 FIELD(netring_capture_config, cpu, 56, 4);
 FIELD(netring_capture_config, clock, 60, 4);
+FIELD(netring_capture_config, netns_fd, 64, 4);
+FIELD(netring_capture_config, socket_fd, 68, 4);
 
 SIZE(netring_capture_info, 112);
 FIELD(netring_capture_info, size, 0, 4);

@@ -103,6 +103,8 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(interface_info) \
     CALL(interface_list) \
     CALL(log_set) \
+    CALL(netns_open) \
+    CALL(netns_open_pid) \
     CALL(reader_config_init) \
     CALL(reader_open) \
     CALL(reader_open_fd) \

@@ -53,13 +53,19 @@ static void enter_as_user(void)
     map_id("/proc/self/gid_map", gid);
 }
 
+/* No traffic of the namespace's own. */
+static void be_quiet(void)
+{
+    /* Absent without IPv6, which is just as well. */
+    write_file("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+    write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+}
+
 void net_enter(void)
 {
     if (unshare(CLONE_NEWNET) != 0)
         enter_as_user();
-    /* Absent without IPv6, which is just as well. */
-    write_file("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
-    write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    be_quiet();
     net_link_up("lo", true);
 }
 
@@ -281,14 +287,28 @@ void net_link_move(const char *name, int namespace)
 
 int net_namespace_new(void)
 {
-    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), other;
+    int own = net_namespace(), other;
 
     /* Only this thread moves, and comes back. */
-    must(own >= 0 && unshare(CLONE_NEWNET) == 0, "unshare(CLONE_NEWNET)");
-    other = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    must(other >= 0 && setns(own, CLONE_NEWNET) == 0, "setns");
+    must(unshare(CLONE_NEWNET) == 0, "unshare(CLONE_NEWNET)");
+    other = net_namespace();
+    be_quiet();
+    net_namespace_enter(own);
     close(own);
     return other;
+}
+
+int net_namespace(void)
+{
+    int namespace = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+    must(namespace >= 0, "/proc/thread-self/ns/net");
+    return namespace;
+}
+
+void net_namespace_enter(int namespace)
+{
+    must(setns(namespace, CLONE_NEWNET) == 0, "setns");
 }
 
 void net_link_delete(const char *name)

@@ -40,6 +40,9 @@ void net_link_alternative(const char *name, const char *also);
 /* Moves a link to another network namespace, which has no name and ends with its descriptor. */
 void net_link_move(const char *name, int namespace);
 int net_namespace_new(void);
+/* The namespace of the calling thread; moves that thread to another one. */
+int net_namespace(void);
+void net_namespace_enter(int namespace);
 void net_link_delete(const char *name);
 uint32_t net_index(const char *name);
 void net_address(const char *name, uint8_t address[6]);

@@ -111,7 +111,8 @@ bool is_frames(const struct records *records, uint32_t first, uint32_t count, si
 int child_run(const char *what, void (*job)(void *user), void *user);
 /* As child_run for a child that is expected to be ended by `signal`. */
 void child_killed(const char *what, int signal, void (*job)(void *user), void *user);
-/* Keeps only the capabilities of the mask (bits as in <linux/capability.h>), for good. */
+#define CAPABILITY(number) (UINT64_C(1) << (number))
+/* Keeps only the capabilities of the mask (numbers as in <linux/capability.h>), for good. */
 void keep_capabilities(uint64_t mask);
 
 /* From here on a system call is refused whose arguments meet all conditions. */

@@ -24,7 +24,6 @@
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
 #endif
-#define CAPABILITY(number) (UINT64_C(1) << (number))
 
 /* ---- names ---- */
 

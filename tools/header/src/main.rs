@@ -27,6 +27,7 @@ const ORDER: &[&str] = &[
     "filter",
     "expression",
     "config",
+    "namespace",
     "capture_config",
     "capture",
     "event",
