@@ -93,7 +93,8 @@ class error : public std::exception
     struct netring_error detail_;
 };
 
-// A classic BPF program, an expression, or an eBPF program. A capture keeps its own copy: it may go once the capture is open.
+// A classic BPF program, an expression, or an eBPF program. A capture keeps its own copy: it may go
+// once the capture is open.
 class filter
 {
   public:
@@ -509,8 +510,9 @@ class capture
     {
         return check(netring_capture_next_event(handle_, timeout_ms, &out, sizeof out)) > 0;
     }
-    // Goes on with the next interface of the same name, or with one by name or by index, waiting for
-    // it for so long. Throws NETRING_ENODEV where it did not come, NETRING_ESHUTDOWN after stop().
+    // Goes on with the next interface of the same name, or with one by name or by index, waiting
+    // for it for so long. Throws NETRING_ENODEV where it did not come, NETRING_ESHUTDOWN after
+    // stop().
     void rebind(int timeout_ms = -1)
     {
         rebind(nullptr, 0, timeout_ms);
@@ -596,7 +598,100 @@ class capture
         throw error(code);
     }
 
+    // A member of a group, which opens it.
+    explicit capture(struct netring_capture *handle) noexcept : handle_(handle)
+    {
+    }
+
+    friend class group;
+
     struct netring_capture *handle_ = nullptr;
+};
+
+// The fields of struct netring_group_config, set to the defaults; assign what differs.
+struct group_config : netring_group_config {
+    explicit group_config(std::uint32_t fanout_mode = NETRING_FANOUT_HASH)
+    {
+        netring_group_config *const fields = this;
+        const int code = netring_group_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+        mode = fanout_mode;
+    }
+};
+
+// A fanout group: captures that share an interface's packets, and outlive it.
+class group
+{
+  public:
+    // netring_group_new.
+    explicit group(const struct netring_group_config &config = group_config())
+    {
+        struct netring_error detail;
+        if (netring_group_new(&config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+    group(group &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    group &operator=(group &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    group(const group &) = delete;
+    group &operator=(const group &) = delete;
+    ~group()
+    {
+        static_cast<void>(netring_group_free(handle_));
+    }
+
+    // netring_group_join, on the thread that will read.
+    capture join(const std::string &interface,
+                 const struct netring_capture_config &config = netring::config())
+    {
+        struct netring_error detail;
+        struct netring_capture *member = nullptr;
+        if (netring_group_join(handle_, interface.c_str(), &config, &member, &detail) < 0)
+            throw error(detail);
+        return capture(member);
+    }
+
+    struct netring_group_info info() const
+    {
+        struct netring_group_info out;
+        check(netring_group_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    // Of all members, or of one.
+    struct netring_group_stats stats() const
+    {
+        struct netring_group_stats out;
+        check(netring_group_stats(handle_, nullptr, &out, sizeof out));
+        return out;
+    }
+    struct netring_group_stats stats(const capture &member) const
+    {
+        struct netring_group_stats out;
+        check(netring_group_stats(handle_, member.get(), &out, sizeof out));
+        return out;
+    }
+
+    struct netring_group *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    static void check(int code)
+    {
+        if (code < 0)
+            throw error(code);
+    }
+
+    struct netring_group *handle_ = nullptr;
 };
 
 // The fields of struct netring_writer_config, set to the defaults; assign what differs.

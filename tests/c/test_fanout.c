@@ -879,6 +879,173 @@ static void test_flush_and_stop(void)
     close_all(group, captures, 2);
 }
 
+/* Frames one by one, through the same group; no timer, so that a block timeout of 0 means nothing.
+ */
+static void test_immediate(void)
+{
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config immediate = small_config();
+    struct netring_group *group = group_new(&config);
+    struct netring_capture *captures[2];
+    struct netring_block *block;
+    struct who who;
+    int rc;
+
+    immediate.flags |= NETRING_CAPTURE_IMMEDIATE;
+    immediate.block_timeout = 0;
+    open_all(group, &immediate, captures, 2);
+    who_begin(&who, 0, 40);
+    send_flows(sender, 0, 20, 1, false);
+    who_read(&who, captures, 2, 20);
+    is_int(netring_capture_flush(captures[0]), 0, "immediate: flush");
+    send_flows(sender, 20, 20, 1, false);
+    is_int(await_sum(captures, 2, 40), 40, "immediate: received");
+    for (int i = 0; i < 2; i++) {
+        netring_capture_stop(captures[i]);
+        while ((rc = netring_capture_next_block(captures[i], 5000, &block)) == 1) {
+            who_block(&who, i, block);
+            netring_block_release(block);
+        }
+        is_int(rc, NETRING_ESHUTDOWN, "immediate: stopped");
+    }
+    who_is_all(&who, "immediate");
+    free(who.member);
+    close_all(group, captures, 2);
+}
+
+static void join_fails(struct netring_group *group, const char *interface,
+                       const struct netring_capture_config *config, const struct failure *want,
+                       const char *what)
+{
+    struct netring_capture *capture = NULL;
+    struct footprint before = footprint_now();
+    struct netring_group_info info = group_info(group), after;
+    struct netring_error error;
+    int rc;
+
+    error_spoil(&error);
+    errno = 0;
+    rc = netring_group_join(group, interface, config, &capture, &error);
+    is_failure(rc, errno, &error, want, what);
+    ok(capture == NULL, "%s: no handle", what);
+    is_footprint(before, what);
+    after = group_info(group);
+    ok(memcmp(&info, &after, sizeof info) == 0, "%s: the group is as before", what);
+}
+
+/* ---- refused system calls ---- */
+
+/* Without membarrier the kernel is waited for by another way; without that as well, a flush waits
+ * for the block's timer, and a stop gives what is there. */
+static void without_membarrier(void *user)
+{
+    const bool sockets = *(const bool *)user;
+    const struct refusal membarrier = {.call = SYS_membarrier, .error = EPERM};
+    const struct refusal socket_call = {
+        .call = SYS_socket,
+        .error = EPERM,
+        .count = 1,
+        .conditions = {{.argument = 0, .mask = UINT32_MAX, .value = AF_PACKET}}};
+    const char *what = sockets ? "no membarrier" : "no membarrier, no sockets";
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config slow = small_config();
+    struct netring_group *group = group_new(&config);
+    struct netring_capture *captures[2];
+    struct netring_block *block;
+    struct who who;
+
+    slow.block_timeout = 200;
+    refuse(&membarrier);
+    open_all(group, &slow, captures, 2);
+    if (!sockets)
+        refuse(&socket_call);
+    who_begin(&who, 0, 40);
+    send_flows(sender, 0, 20, 1, false);
+    is_int(await_sum(captures, 2, 20), 20, "%s: received", what);
+    is_int(netring_capture_flush(captures[0]), 0, "%s: flush", what);
+    is_int(netring_capture_next_block(captures[0], 0, &block), 1, "%s: flushed", what);
+    who_block(&who, 0, block);
+    netring_block_release(block);
+    is_int(who.of[0], 10, "%s: what was flushed", what);
+    send_flows(sender, 20, 20, 1, false);
+    is_int(await_sum(captures, 2, 40), 40, "%s: goes on", what);
+    for (int i = 0; i < 2; i++) {
+        netring_capture_stop(captures[i]);
+        while (netring_capture_next_block(captures[i], 5000, &block) == 1) {
+            who_block(&who, i, block);
+            netring_block_release(block);
+        }
+    }
+    who_is_all(&who, what);
+    free(who.member);
+    close_all(group, captures, 2);
+}
+
+/* The filter cannot be taken away when the last one joins: that join fails, the first one waits. */
+static void without_detach(void *user)
+{
+    const struct refusal detach = {
+        .call = SYS_setsockopt,
+        .error = ENOMEM,
+        .count = 1,
+        .conditions = {{.argument = 2, .mask = UINT32_MAX, .value = SO_DETACH_FILTER}}};
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config small = small_config();
+    struct netring_capture *first;
+    struct netring_group *group;
+
+    (void)user;
+    config.members = 2;
+    group = group_new(&config);
+    first = join(group, "vb", &small);
+    refuse(&detach);
+    join_fails(
+        group, "vb", &small,
+        &(struct failure){
+            NETRING_ESOCKOPT, ENOMEM, "SO_DETACH_FILTER", {"member 1 of 2", "rejected everything"}},
+        "the first one's filter");
+    send_flows(sender, 0, 20, 1, false);
+    sleep_ms(5);
+    is_int(capture_stats(first).seen, 0, "the first one still gets nothing");
+    close_all(group, &first, 1);
+}
+
+/* A held block that cannot be copied keeps the socket, and the socket its share. It receives
+ * nothing, and all of it ends with the block. */
+static void without_copies(void *user)
+{
+    const struct refusal mremap = {.call = SYS_mremap, .error = ENOMEM};
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_group *group = group_new(&config);
+    struct netring_capture *captures[2];
+    struct netring_block *held;
+
+    (void)user;
+    open_all(group, NULL, captures, 2);
+    send_flows(sender, 0, 20, 1, false);
+    is_int(await_sum(captures, 2, 20), 20, "no copies: both receive");
+    if (netring_capture_next_block(captures[0], 1000, &held) != 1)
+        tap_bail("no block");
+    refuse(&mremap);
+    capture_close(captures[0]);
+    is_int(group_info(group).joined, 1, "no copies: one member");
+    netring_block_release(held);
+    send_flows(sender, 20, 20, 1, false);
+    is_int(await_sum(captures + 1, 1, 30), 30, "no copies: released, the other gets it all");
+    close_all(group, captures + 1, 1);
+}
+
+static void test_refused(void)
+{
+    for (int sockets = 1; sockets >= 0; sockets--) {
+        bool user = sockets;
+
+        child_run("no membarrier", without_membarrier, &user);
+    }
+    child_run("no detach", without_detach, NULL);
+    child_run("no copies", without_copies, NULL);
+}
+
 /* A link that goes down takes its members along; what came before is told before that. */
 static void test_down(void)
 {
@@ -1215,26 +1382,6 @@ static void test_new(void)
     netring_filter_free(filter);
 }
 
-static void join_fails(struct netring_group *group, const char *interface,
-                       const struct netring_capture_config *config, const struct failure *want,
-                       const char *what)
-{
-    struct netring_capture *capture = NULL;
-    struct footprint before = footprint_now();
-    struct netring_group_info info = group_info(group), after;
-    struct netring_error error;
-    int rc;
-
-    error_spoil(&error);
-    errno = 0;
-    rc = netring_group_join(group, interface, config, &capture, &error);
-    is_failure(rc, errno, &error, want, what);
-    ok(capture == NULL, "%s: no handle", what);
-    is_footprint(before, what);
-    after = group_info(group);
-    ok(memcmp(&info, &after, sizeof info) == 0, "%s: the group is as before", what);
-}
-
 static void test_join_errors(void)
 {
     struct netring_group_config config = group_config(NETRING_FANOUT_LB), other;
@@ -1391,5 +1538,7 @@ int main(void)
     test_new();
     test_join_errors();
     test_down_before();
+    test_immediate();
+    test_refused();
     return tap_end();
 }

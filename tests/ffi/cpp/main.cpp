@@ -215,6 +215,40 @@ static void savefiles(const char *interface, const char *address, std::uint32_t 
     unlink(path.c_str());
 }
 
+// Two members, in turn.
+static void fanout(const char *interface, const char *address)
+{
+    netring::group_config config(NETRING_FANOUT_LB);
+    netring::config small(NETRING_PROFILE_LOW_MEMORY);
+
+    config.members = 2;
+    netring::group group(config);
+    netring::capture one = group.join(interface, small);
+    check((group.info().state & NETRING_GROUP_DELIVERING) == 0, "a group that waits for members");
+    netring::capture other = group.join(interface, small);
+    check((group.info().state & NETRING_GROUP_DELIVERING) != 0 && group.info().joined == 2,
+          "a group that has them");
+    fails(NETRING_EINVAL, "2 members", [&group, interface] { group.join(interface); });
+    send_datagrams(address, 20);
+    // Whatever else is on the wire, they take turns.
+    std::uint64_t seen[2] = {0, 0};
+    for (int i = 0; i < 200 && seen[0] + seen[1] < 20; i++) {
+        usleep(10000);
+        seen[0] = one.stats().seen;
+        seen[1] = other.stats().seen;
+    }
+    check(seen[0] + seen[1] >= 20 && seen[0] <= seen[1] + 1 && seen[1] <= seen[0] + 1,
+          "they share what comes");
+    check(group.stats().members == 2 && group.stats(one).members == 1 && group.stats().valid == 0,
+          "and count");
+    netring::group moved(std::move(group));
+    {
+        netring::capture leaves(std::move(other));
+    }
+    check(moved.info().joined == 1 && moved.get() != nullptr, "one that leaves");
+    fails(NETRING_EINVAL, "no fanout mode", [] { netring::group g(netring::group_config(99)); });
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
@@ -233,6 +267,7 @@ int main(int argc, char **argv)
     fails(NETRING_EINVAL, "", [] { netring::config config(999); });
     receive(argv[1], argv[2]);
     check_link();
+    fanout(argv[1], argv[2]);
     fails(NETRING_EIO, "/nosuch/x", [] { netring::writer w("/nosuch/x"); });
     fails(NETRING_EIO, "/nosuch/x", [] { netring::reader r("/nosuch/x"); });
     fails(NETRING_EINVAL, "fd -1", [] { netring::writer::descriptor(-1); });
