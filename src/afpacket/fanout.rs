@@ -204,6 +204,8 @@ struct Common {
     flags: u16,
     ifindex: u32,
     ignore_outgoing: bool,
+    /// Of the network namespace, where the kernel tells.
+    namespace: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -308,6 +310,13 @@ impl Group {
                 "cpu",
                 "cpu of the configuration is for one capture, whose thread it pins: give several \
                  captures their CPUs in cpus",
+            ));
+        }
+        if config.has(flags::SOCKET_FD) && cpus.len() > 1 {
+            return Err(Error::config(
+                "socket_fd",
+                "one handed-over socket cannot be several captures: have each join with a socket of \
+                 its own",
             ));
         }
         let _restored = Before::now(cpus.iter().copied().max().unwrap_or(-1));
@@ -598,8 +607,17 @@ impl Joining<'_> {
         })?;
         let group = &self.0.0;
         let ignore_outgoing = group.ignores_outgoing(config);
+        let namespace = socket.namespace_cookie().ok();
         let mut state = group.state.lock();
         if let Some(common) = state.common {
+            if common.namespace != namespace {
+                // The kernel would make it a group of its own, under the same id.
+                return Err(Error::config(
+                    "netns_fd",
+                    "the capture is in another network namespace than the group's first member: \
+                     all members of a fanout group are in one",
+                ));
+            }
             same_as_first(common, ifindex, ignore_outgoing, name)?;
         }
         socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, name))?;
@@ -632,8 +650,13 @@ impl Joining<'_> {
             steer(socket, program)?;
         }
         state.seats += 1;
-        state.common =
-            Some(Common { id: joined.id, flags: joined.flags, ifindex, ignore_outgoing });
+        state.common = Some(Common {
+            id: joined.id,
+            flags: joined.flags,
+            ifindex,
+            ignore_outgoing,
+            namespace,
+        });
         drop(state);
         log::info!(
             "{}: joined fanout group {}, mode {}, flags {:#x}",

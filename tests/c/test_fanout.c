@@ -1471,6 +1471,43 @@ static void test_join_errors(void)
     netring_group_free(group);
 }
 
+/* In another network namespace the same id is another group, and interface 1 another lo.
+ * Handed-over sockets join as any other, one by one. */
+static void test_elsewhere(void)
+{
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config small = small_config(), other = small;
+    struct netring_group *group = group_new(&config);
+    struct netring_capture *captures[2] = {join(group, "lo", &small), NULL};
+    int sockets[2] = {-1, -1};
+
+    other.flags |= NETRING_CAPTURE_NETNS_FD;
+    other.netns_fd = net_namespace_new();
+    if (capture_info(captures[0]).kernel_version >= 0x050e00)
+        join_fails(group, "lo", &other,
+                   &(struct failure){NETRING_EINVAL, 0, "netns_fd", {"another network namespace"}},
+                   "another network namespace");
+    else
+        tap_skip("another network namespace", "this kernel does not tell");
+    close(other.netns_fd);
+    capture_close(captures[0]);
+
+    other = small;
+    other.flags |= NETRING_CAPTURE_SOCKET_FD;
+    for (int i = 0; i < 2; i++) {
+        other.socket_fd = sockets[i] = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+        captures[i] = join(group, "vb", &other);
+    }
+    send_flows(sender, 0, 20, 1, false);
+    is_int(await_sum(captures, 2, 20), 20, "handed-over sockets: sum over members = sent");
+    is_int(capture_stats(captures[0]).seen, 10, "handed-over sockets: shared");
+    is_int(netring_group_open(group, "vb", &other, NULL, captures, 2, NULL), NETRING_EINVAL,
+           "one handed-over socket for two captures");
+    for (int i = 0; i < 2; i++)
+        close(sockets[i]);
+    close_all(group, captures, 2);
+}
+
 /* A link that is down: since Linux 6.13 members wait for it, before that they are told. */
 static void test_down_before(void)
 {
@@ -1538,6 +1575,7 @@ int main(void)
     test_new();
     test_join_errors();
     test_down_before();
+    test_elsewhere();
     test_immediate();
     test_refused();
     return tap_end();
