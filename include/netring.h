@@ -1386,7 +1386,7 @@ int netring_capture_next_event(struct netring_capture *capture,
 /**
  * Goes on with another interface of the same network namespace, usually the
  * next one of the same name after a removal: the ring, the filter, promiscuous
- * mode, counters and block sequence numbers go on. Needs no privilege, also
+ * mode, multicast groups, counters and block sequence numbers go on. Needs no privilege, also
  * where netring_capture_open did. `interface` names it;
  * NULL: by `ifindex` where that is not 0, else the interface of the name that
  * the capture was opened or last rebound with. Waits for it to appear for up to
@@ -1417,6 +1417,47 @@ int netring_capture_rebind(struct netring_capture *capture,
                            uint32_t ifindex,
                            int timeout_ms,
                            struct netring_error *err);
+
+/* ---- membership ---- */
+
+/**
+ * Has the interface receive a multicast group, by its link-layer address: for IPv4
+ * 01:00:5e and the low 23 bits of the group, for IPv6 33:33 and the low 32. A
+ * network device drops the groups that nobody asked for, unless it is promiscuous
+ * or receives all multicast. Returns 0.
+ *
+ * The host's IP does not join, so that no router or switch is told (IGMP, MLD): for
+ * that join with a socket (IP_ADD_MEMBERSHIP). netring_capture_rebind takes the
+ * group along; it ends with netring_capture_leave_multicast, with the capture, and
+ * with the process, however that ends. Joined twice, it has to be left twice.
+ *
+ * `length` is that of the interface's addresses, 6 for Ethernet.
+ *
+ * Errors: NETRING_EINVAL, `address` is NULL or not that of a group, `length` is 0 or
+ * more than 32, the capture is on "any", or 1024 groups are joined. NETRING_ENODEV,
+ * the interface is gone. NETRING_ESOCKOPT, the kernel refused: addresses of this
+ * interface have another length (EINVAL), or no memory (ENOBUFS). NETRING_EBADF, not
+ * a capture. `err` may be NULL. MT-Safe. (packet(7), PACKET_MR_MULTICAST; any
+ * kernel.)
+ * Caller: `address` must be readable for `length` bytes, `err` writable.
+ */
+int netring_capture_join_multicast(struct netring_capture *capture,
+                                   const uint8_t *address,
+                                   size_t length,
+                                   struct netring_error *err);
+
+/**
+ * Takes back one netring_capture_join_multicast with the same address. Returns 0.
+ *
+ * Errors: NETRING_EINVAL, `address` is NULL or not that of a group, `length` is 0 or
+ * more than 32, or the group is not joined. NETRING_EBADF, not a capture. `err` may
+ * be NULL. MT-Safe. (packet(7), PACKET_DROP_MEMBERSHIP.)
+ * Caller: `address` must be readable for `length` bytes, `err` writable.
+ */
+int netring_capture_leave_multicast(struct netring_capture *capture,
+                                    const uint8_t *address,
+                                    size_t length,
+                                    struct netring_error *err);
 
 /* ---- group ---- */
 

@@ -362,11 +362,12 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
                  : (kernel & NETRING_RECORD_STATUS_TS_SOFTWARE) != 0   ? NETRING_CLOCK_SOFTWARE
                  : (kernel & NETRING_RECORD_STATUS_TS_UNKNOWN) != 0    ? NETRING_CLOCK_UNKNOWN
                                                                        : NETRING_CLOCK_COPY;
-    out->queue = 0;
-    out->gso_size = netring_cursor_gso_size(cursor);
-    out->gso_type = netring_cursor_gso_type(cursor);
-    out->segments = 0;
-    out->reserved = 0;
+    /* From queue to reserved in one store, and two over it. */
+    memset(NETRING_INLINE_POINTER(NETRING_INLINE_ADDRESS(out) +
+                                  offsetof(struct netring_packet, queue)),
+           0, 8);
+    out->gso_size = netring_record_u16(record, NETRING_RECORD_VNET_GSO_SIZE);
+    out->gso_type = record[NETRING_RECORD_VNET_GSO_TYPE];
     out->cookie = NETRING_INLINE_CAST(uint64_t, record - cursor->base);
 }
 

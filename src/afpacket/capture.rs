@@ -6,6 +6,7 @@ use crate::afpacket::counters::{Counters, Environment, KernelCounters, Lost, Sta
 use crate::afpacket::events::{Event, Events, Next};
 use crate::afpacket::fanout::Member;
 use crate::afpacket::loss::Losses;
+use crate::afpacket::membership::Membership;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
 use crate::afpacket::stamping::Stamping;
@@ -87,6 +88,8 @@ pub(super) struct Reader {
     pub(super) bindings: Bindings,
     /// What is done to the records before their block is handed out.
     pub(super) treatment: Treatment,
+    /// Multicast groups joined since the open.
+    pub(super) multicast: Vec<Membership>,
     /// The socket's hook is drained for good; nothing new arrives.
     pub(super) quiesced: bool,
     /// The interface is gone.
@@ -194,6 +197,7 @@ impl Capture {
                 link_type: parts.link_type,
             }),
             treatment: parts.treatment,
+            multicast: Vec::new(),
             quiesced: false,
             gone: false,
             down: Down::No,
@@ -708,7 +712,7 @@ impl Capture {
         .with_os(libc::ENETDOWN)
     }
 
-    fn interface_gone(&self) -> Error {
+    pub(super) fn interface_gone(&self) -> Error {
         Error::new(
             Kind::InterfaceNotFound,
             "interface",
@@ -810,7 +814,10 @@ impl Capture {
         if let Ok(mut current) = self.current.enter() {
             current.replace(None);
         }
-        self.with_reader(|reader| self.last_words(reader));
+        let memberships = self.with_reader(|reader| {
+            self.last_words(reader);
+            self.memberships(reader)
+        });
         self.leave_group();
         log::info!("{}: capture closed", self.name());
         if let Err(errno) = self.ring.close() {
@@ -819,14 +826,15 @@ impl Capture {
             // The socket only: the last release may unmap the ring at any moment.
             // Not where another process may go on with the socket.
             if self.belongs() != Belongs::everywhere() {
-                let ifindex = self.info.lock().ifindex as i32;
+                let ifindex = self.info.lock().ifindex;
                 if self.member.is_some() {
                     self.shut_member();
                 } else {
-                    let _ = self.socket.bind(ETH_P_UNUSED, ifindex);
+                    let _ = self.socket.bind(ETH_P_UNUSED, ifindex as i32);
                 }
-                let _ = self.socket.leave(ifindex, libc::PACKET_MR_PROMISC);
-                let _ = self.socket.leave(ifindex, libc::PACKET_MR_ALLMULTI);
+                for membership in memberships {
+                    membership.leave(&self.socket, ifindex);
+                }
             }
             log::warning!(
                 "close: held blocks could not be copied ({errno}); the socket's memory stays until \

@@ -17,6 +17,7 @@ pub mod counters;
 pub mod events;
 pub mod fanout;
 pub mod loss;
+pub mod membership;
 mod open;
 mod place;
 pub mod rebind;

@@ -6,6 +6,7 @@ use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
 use crate::afpacket::fanout::Joining;
+use crate::afpacket::membership::Membership;
 use crate::afpacket::place::Place;
 use crate::afpacket::record::frame;
 use crate::afpacket::record::rewrite::VNET_HEADER;
@@ -160,10 +161,8 @@ impl Capture {
             let microseconds = config.busy_poll as i32;
             option(&socket, "SO_BUSY_POLL", libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds)?;
         }
-        for (flag, membership) in MEMBERSHIPS {
-            if config.has(flag) {
-                join(&socket, &name, ifindex, membership)?;
-            }
+        for membership in Membership::of(config.flags) {
+            membership.join(&socket, &name, ifindex)?;
         }
         let tellers = place.tellers(ifindex, interface)?;
         let notices = tellers.changes.map(Notices::new).transpose().map_err(no_waiter)?;
@@ -511,58 +510,6 @@ fn map_ring(socket: &Socket, geometry: &Geometry, lock: bool) -> Result<(Mapping
         log::warning!("MADV_DONTDUMP failed ({errno}); core dumps will hold the ring");
     }
     Ok((mapping, is_locked))
-}
-
-/// What a capture may ask of its interface while it is open.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Membership {
-    kind: i32,
-    step: &'static str,
-}
-
-/// By flag.
-pub(super) const MEMBERSHIPS: [(u64, Membership); 2] = [
-    (
-        flags::PROMISCUOUS,
-        Membership { kind: libc::PACKET_MR_PROMISC, step: "PACKET_ADD_MEMBERSHIP (promiscuous)" },
-    ),
-    (
-        flags::ALL_MULTICAST,
-        Membership { kind: libc::PACKET_MR_ALLMULTI, step: "PACKET_ADD_MEMBERSHIP (allmulti)" },
-    ),
-];
-
-impl Membership {
-    fn request(self, ifindex: u32) -> libc::packet_mreq {
-        libc::packet_mreq {
-            mr_ifindex: ifindex as i32,
-            mr_type: self.kind as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        }
-    }
-}
-
-pub(super) fn join(
-    socket: &Socket,
-    name: &CString,
-    ifindex: u32,
-    membership: Membership,
-) -> Result<()> {
-    let request = membership.request(ifindex);
-    socket.set(SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request).map_err(|errno| {
-        if errno.0 == libc::ENODEV {
-            return not_found(name);
-        }
-        let step = membership.step;
-        Error::new(Kind::SockOpt, step, format!("socket option {step} was refused: {errno}"))
-            .with_os(errno.0)
-    })
-}
-
-/// Ends what [`join`] began. An interface that is gone has forgotten it.
-pub(super) fn leave(socket: &Socket, ifindex: u32, membership: Membership) {
-    let _ = socket.set(SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, &membership.request(ifindex));
 }
 
 /// The remedy where descriptors have run out.

@@ -2,9 +2,7 @@
 
 use crate::afpacket::binding::Binding;
 use crate::afpacket::capture::{Capture, Deadline, Down, Reader, stopped};
-use crate::afpacket::open::{
-    MEMBERSHIPS, interface_name, join, leave, no_bind, no_index, no_lookup,
-};
+use crate::afpacket::open::{interface_name, no_bind, no_index, no_lookup};
 use crate::config::flags;
 use crate::error::{Error, Kind, Result};
 use crate::log::Level;
@@ -132,12 +130,12 @@ impl Capture {
                 _ => no_lookup("SIOCGIFNAME", &ifindex.to_string(), errno),
             })?;
             let name = CString::new(name).map_err(|_| not_found_index(ifindex))?;
-            let memberships = MEMBERSHIPS.iter().filter(|(flag, _)| self.flags & flag != 0);
+            let memberships = self.memberships(reader);
             let mut joined = Vec::new();
             let mut bind = || {
                 let able = self.stamping.check(&self.socket, &name)?;
-                for (_, membership) in memberships.clone() {
-                    join(&self.socket, &name, ifindex, *membership)?;
+                for membership in &memberships {
+                    membership.join(&self.socket, &name, ifindex)?;
                     joined.push(*membership);
                 }
                 self.stamping.switch_on(&self.socket, &name, able)?;
@@ -153,15 +151,15 @@ impl Capture {
             match bound {
                 Ok(mixed_from) => {
                     let before = reader.bindings.now().ifindex;
-                    for (_, membership) in memberships {
-                        leave(&self.socket, before, *membership);
+                    for membership in &memberships {
+                        membership.leave(&self.socket, before);
                     }
                     self.now_bound(reader, ifindex, &name, asked.unwrap_or(&name), mixed_from);
                     Ok(())
                 }
                 Err(error) => {
                     for membership in joined {
-                        leave(&self.socket, ifindex, membership);
+                        membership.leave(&self.socket, ifindex);
                     }
                     self.look_at_link(reader);
                     Err(error)

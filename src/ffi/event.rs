@@ -134,7 +134,7 @@ pub unsafe extern "C" fn netring_capture_next_event(
 
 /// Goes on with another interface of the same network namespace, usually the
 /// next one of the same name after a removal: the ring, the filter, promiscuous
-/// mode, counters and block sequence numbers go on. Needs no privilege, also
+/// mode, multicast groups, counters and block sequence numbers go on. Needs no privilege, also
 /// where netring_capture_open did. `interface` names it;
 /// NULL: by `ifindex` where that is not 0, else the interface of the name that
 /// the capture was opened or last rebound with. Waits for it to appear for up to

@@ -14,6 +14,7 @@ mod handle;
 pub mod hooks;
 pub mod interface;
 pub mod log;
+pub mod membership;
 pub mod namespace;
 mod pointers;
 pub mod reader;

@@ -10,6 +10,21 @@ pub const PACKET_IGNORE_OUTGOING: i32 = 23;
 /// A struct virtio_net_hdr before each packet.
 pub const PACKET_VNET_HDR: i32 = 15;
 
+/// struct packet_mreq with room for the longest address (MAX_ADDR_LEN; the kernel's
+/// struct packet_mreq_max).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MembershipRequest {
+    /// The interface.
+    pub ifindex: i32,
+    /// PACKET_MR_*.
+    pub kind: u16,
+    /// Bytes of the address.
+    pub length: u16,
+    /// The address.
+    pub address: [u8; 32],
+}
+
 /// Every protocol, host byte order.
 pub const ETH_P_ALL: u16 = 0x0003;
 

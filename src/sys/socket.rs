@@ -21,7 +21,7 @@ unsafe impl Plain for u32 {}
 // SAFETY: an integer.
 unsafe impl Plain for u64 {}
 // SAFETY: integers only.
-unsafe impl Plain for libc::packet_mreq {}
+unsafe impl Plain for super::packet::MembershipRequest {}
 // SAFETY: integers only.
 unsafe impl Plain for libc::tpacket_req3 {}
 // SAFETY: integers only.
@@ -113,17 +113,6 @@ impl Socket {
             )
         })?;
         Ok(())
-    }
-
-    /// Gives up a membership that was joined with PACKET_ADD_MEMBERSHIP.
-    pub fn leave(&self, ifindex: i32, kind: i32) -> Result<()> {
-        let request = libc::packet_mreq {
-            mr_ifindex: ifindex,
-            mr_type: kind as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        self.set(libc::SOL_PACKET, libc::PACKET_DROP_MEMBERSHIP, &request)
     }
 
     /// getsockname(2): the interface the socket is bound to now. Its index is

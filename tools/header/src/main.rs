@@ -31,6 +31,7 @@ const ORDER: &[&str] = &[
     "capture_config",
     "capture",
     "event",
+    "membership",
     "group",
     "block",
     "cursor",
