@@ -6,6 +6,7 @@
  *   capture -i eth0 -c 100
  *   capture -i eth0 -w eth0.pcapng --rotate-size 100M --max-files 10
  *   capture -i eth0 "$(tcpdump -i eth0 -ddd 'udp port 53')"
+ *   capture --netns blue -i eth0         (in another network namespace)
  *   capture --demo                       (lo, with traffic it makes itself; needs no privilege)
  *
  * Exit codes: 0 done (also after Ctrl-C), 1 failed, 2 wrong usage, 77 the demo is not possible
@@ -44,6 +45,10 @@ static const char help[] =
     "  -c, --count N         end after N packets\n"
     "  -s, --snaplen BYTES   keep only so much of a packet (default: all)\n"
     "  -p, --promiscuous     also packets for other machines (not with any)\n"
+    "  -d, --direction WHICH in (what comes), both (default); the kernel leaves out the rest\n"
+    "      --immediate       each packet at once, not in blocks: for few packets, shown soon\n"
+    "      --netns NAMESPACE in another network namespace: a name (ip netns), a path, or the\n"
+    "                        number of a process in it\n"
     "      --profile NAME    default, high-throughput, low-latency, low-memory, jumbo\n"
     "  -f, --filter-file F   read the filter from a file (-: standard input)\n"
     "  -w, --write FILE      write the packets to FILE and show none (-: standard output):\n"
@@ -76,6 +81,8 @@ struct options {
     uint64_t count;       /* 0: no end */
     uint32_t snap_length;
     uint32_t profile;
+    uint64_t flags;    /* NETRING_CAPTURE_* */
+    const char *netns; /* NULL: here */
     bool promiscuous;
     bool demo;
 };
@@ -131,13 +138,19 @@ static void print_time(uint64_t ns)
     printf("%s.%09u", text, (unsigned)(ns % 1000000000));
 }
 
+static bool elsewhere; /* in another network namespace, whose names are not ours */
+
 static const char *interface_name(uint32_t index)
 {
     static uint32_t known;
     static char name[IF_NAMESIZE];
+    struct netring_capture_info info;
 
     if (index != known || name[0] == '\0') {
-        if (if_indextoname(index, name) == NULL)
+        if (elsewhere && netring_capture_info(capture, &info, sizeof info) == 0 &&
+            info.ifindex == index)
+            memcpy(name, info.interface, sizeof name);
+        else if (elsewhere || if_indextoname(index, name) == NULL)
             snprintf(name, sizeof name, "if%" PRIu32, index);
         known = index;
     }
@@ -862,6 +875,14 @@ static int make_filter(const struct options *o, struct netring_filter **out)
     return rc;
 }
 
+/* A descriptor of the network namespace. */
+static int open_namespace(const char *which, struct netring_error *err)
+{
+    if (which[strspn(which, "0123456789")] == '\0')
+        return netring_netns_open_pid(atoi(which), err);
+    return netring_netns_open(which, err);
+}
+
 static int open_capture(const struct options *o)
 {
     struct netring_capture_config config;
@@ -875,9 +896,19 @@ static int open_capture(const struct options *o)
     netring_capture_config_profile(&config, o->profile);
     config.snap_length = o->snap_length;
     config.filter = filter;
+    config.flags |= o->flags;
     if (o->promiscuous)
         config.flags |= NETRING_CAPTURE_PROMISCUOUS;
-    const int rc = netring_capture_open(o->interface, &config, &capture, &err);
+    int rc = 0;
+    if (o->netns != NULL) {
+        rc = config.netns_fd = open_namespace(o->netns, &err);
+        config.flags |= NETRING_CAPTURE_NETNS_FD;
+        elsewhere = true;
+    }
+    if (rc >= 0)
+        rc = netring_capture_open(o->interface, &config, &capture, &err);
+    if (o->netns != NULL && config.netns_fd >= 0)
+        close(config.netns_fd);
     netring_filter_free(filter); /* the capture has its own copy */
     if (rc < 0)
         fprintf(stderr, "capture: %s\n", err.message);
@@ -1105,11 +1136,14 @@ static bool bytes_of(const char *text, uint64_t *out)
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-    enum { PROFILE = 256, DEMO, SIZE, TIME, FILES };
+    enum { PROFILE = 256, DEMO, SIZE, TIME, FILES, IMMEDIATE, NETNS };
     static const struct option longs[] = {{"interface", required_argument, NULL, 'i'},
                                           {"count", required_argument, NULL, 'c'},
                                           {"snaplen", required_argument, NULL, 's'},
                                           {"promiscuous", no_argument, NULL, 'p'},
+                                          {"direction", required_argument, NULL, 'd'},
+                                          {"immediate", no_argument, NULL, IMMEDIATE},
+                                          {"netns", required_argument, NULL, NETNS},
                                           {"profile", required_argument, NULL, PROFILE},
                                           {"filter-file", required_argument, NULL, 'f'},
                                           {"write", required_argument, NULL, 'w'},
@@ -1124,7 +1158,7 @@ static bool parse(int argc, char **argv, struct options *o)
     uint64_t value;
     int option;
 
-    while ((option = getopt_long(argc, argv, "i:c:s:pf:w:h", longs, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "i:c:s:pd:f:w:h", longs, NULL)) != -1) {
         switch (option) {
         case 'i':
             o->interface = optarg;
@@ -1144,6 +1178,21 @@ static bool parse(int argc, char **argv, struct options *o)
             break;
         case 'p':
             o->promiscuous = true;
+            break;
+        case 'd':
+            o->flags &= ~NETRING_CAPTURE_IGNORE_OUTGOING;
+            if (strcmp(optarg, "in") == 0) {
+                o->flags |= NETRING_CAPTURE_IGNORE_OUTGOING;
+            } else if (strcmp(optarg, "both") != 0) {
+                fprintf(stderr, "capture: -d takes in or both, not \"%s\"\n", optarg);
+                return false;
+            }
+            break;
+        case IMMEDIATE:
+            o->flags |= NETRING_CAPTURE_IMMEDIATE;
+            break;
+        case NETNS:
+            o->netns = optarg;
             break;
         case PROFILE:
             for (o->profile = 0; o->profile < sizeof profiles / sizeof *profiles; o->profile++)
@@ -1199,6 +1248,10 @@ static bool parse(int argc, char **argv, struct options *o)
     }
     if (o->filter_text != NULL && o->filter_file != NULL) {
         fprintf(stderr, "capture: a filter or a filter file, not both\n");
+        return false;
+    }
+    if (o->demo && o->netns != NULL) {
+        fprintf(stderr, "capture: --demo has a network of its own, and --netns another\n");
         return false;
     }
     const bool rotates = o->rotate_size != 0 || o->rotate_time != 0;

@@ -312,10 +312,11 @@ if [ -n "$built" ]; then
     suite write 120 tests/ns.sh tests/write.sh build/examples
     suite follow 120 tests/ns.sh tests/follow.sh build/examples
     suite fanout-example 60 tests/ns.sh tests/fanout.sh build/examples
+    suite options 90 tests/ns.sh tests/options.sh build/examples
     suite privdrop 60 tests/ns.sh tests/privdrop.sh build/examples
     suite latency 60 tests/ns.sh tests/latency.sh build/examples
 else
-    for name in symbols instructions config-init abi old-client install examples readme run write follow privdrop latency; do
+    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency; do
         skip $name "the build failed"
     done
 fi
