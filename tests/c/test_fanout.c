@@ -879,6 +879,49 @@ static void test_flush_and_stop(void)
     close_all(group, captures, 2);
 }
 
+/* Where the filter is locked, the intake goes on after a stop. What came before is handed out, and
+ * no more. */
+static void test_locked(bool immediate)
+{
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config slow = small_config();
+    struct netring_group *group = group_new(&config);
+    struct netring_capture *capture;
+    struct netring_block *block;
+    struct netring_stats stats;
+    struct who who;
+    const char *what = immediate ? "locked, immediate" : "locked";
+    int one = 1, rc;
+
+    slow.block_timeout = 60000;
+    slow.snap_length = 512; /* or few frames fit the ring */
+    slow.flags |= NETRING_CAPTURE_SOCKET_FD | (immediate ? NETRING_CAPTURE_IMMEDIATE : 0);
+    slow.socket_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    capture = join(group, "vb", &slow);
+    is_int(setsockopt(slow.socket_fd, SOL_SOCKET, SO_LOCK_FILTER, &one, sizeof one), 0,
+           "%s: SO_LOCK_FILTER", what);
+    who_begin(&who, 0, 30);
+    send_flows(sender, 0, 30, 1, false);
+    is_int(await_sum(&capture, 1, 30), 30, "%s: received", what);
+    netring_capture_stop(capture);
+    rc = netring_capture_next_block(capture, 5000, &block);
+    send_flows(sender, 30, 30, 1, false);
+    is_int(await_sum(&capture, 1, 60), 60, "%s: the intake goes on", what);
+    while (rc == 1) {
+        who_block(&who, 0, block);
+        netring_block_release(block);
+        rc = netring_capture_next_block(capture, 5000, &block);
+    }
+    is_int(rc, NETRING_ESHUTDOWN, "%s: it comes to its end", what);
+    who_is_all(&who, what);
+    stats = capture_stats(capture);
+    is_int(stats.delivered, 30, "%s: delivered", what);
+    is_int(stats.pending, 30, "%s: what came later is pending", what);
+    free(who.member);
+    close(slow.socket_fd);
+    close_all(group, &capture, 1);
+}
+
 /* Frames one by one, through the same group; no timer, so that a block timeout of 0 means nothing.
  */
 static void test_immediate(void)
@@ -893,6 +936,7 @@ static void test_immediate(void)
 
     immediate.flags |= NETRING_CAPTURE_IMMEDIATE;
     immediate.block_timeout = 0;
+    immediate.snap_length = 512; /* or few frames fit the ring */
     open_all(group, &immediate, captures, 2);
     who_begin(&who, 0, 40);
     send_flows(sender, 0, 20, 1, false);
@@ -1253,6 +1297,34 @@ static void test_turmoil(void)
     close_all(group, &stays, 1);
 }
 
+/* A capture by itself is pinned as a member is, and put back where its open fails. */
+static void pinned_alone(void *user)
+{
+    const struct netring_capture_config *pinned = user;
+    const struct refusal bind_call = {
+        .call = SYS_setsockopt,
+        .error = ENOBUFS,
+        .count = 1,
+        .conditions = {{.argument = 2, .mask = UINT32_MAX, .value = PACKET_ADD_MEMBERSHIP}}};
+    struct netring_capture_config promiscuous = *pinned;
+    struct netring_capture *capture = NULL;
+    cpu_set_t before, now, one;
+
+    CPU_ZERO(&one);
+    CPU_SET(pinned->cpu, &one);
+    sched_getaffinity(0, sizeof before, &before);
+    refuse(&bind_call);
+    promiscuous.flags |= NETRING_CAPTURE_PROMISCUOUS;
+    is_int(netring_capture_open("vb", &promiscuous, &capture, NULL), NETRING_ESOCKOPT,
+           "an open with a CPU that fails behind the ring");
+    sched_getaffinity(0, sizeof now, &now);
+    ok(CPU_EQUAL(&now, &before), "an open that fails: the thread is where it was");
+    capture = capture_open("vb", pinned);
+    sched_getaffinity(0, sizeof now, &now);
+    ok(CPU_EQUAL(&now, &one), "an open with a CPU: pinned to it");
+    capture_close(capture);
+}
+
 static void test_pinning(void)
 {
     struct netring_group_config config = group_config(NETRING_FANOUT_HASH);
@@ -1272,6 +1344,7 @@ static void test_pinning(void)
     CPU_ZERO(&one);
     CPU_SET(last, &one);
     pinned.cpu = last;
+    child_run("pinned, no member", pinned_alone, &pinned);
     captures[0] = join(group, "vb", &pinned);
     sched_getaffinity(0, sizeof now, &now);
     ok(CPU_EQUAL(&now, &one) && sched_getcpu() == last, "a join with a CPU: pinned to it");
@@ -1577,6 +1650,8 @@ int main(void)
     test_down_before();
     test_elsewhere();
     test_immediate();
+    test_locked(false);
+    test_locked(true);
     test_refused();
     return tap_end();
 }
