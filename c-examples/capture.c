@@ -5,7 +5,7 @@
  *
  *   capture -i eth0 -c 100
  *   capture -i eth0 -w eth0.pcapng --rotate-size 100M --max-files 10
- *   capture -i eth0 "$(tcpdump -i eth0 -ddd 'udp port 53')"
+ *   capture -i eth0 udp port 53 and not host 10.0.0.1
  *   capture --netns blue -i eth0         (in another network namespace)
  *   capture --demo                       (lo, with traffic it makes itself; needs no privilege)
  *
@@ -60,8 +60,9 @@ static const char help[] =
     "                        privilege to capture, in a network namespace of its own\n"
     "  -h, --help            this text\n"
     "\n"
-    "FILTER is a classic BPF program as tcpdump -ddd prints it; lines may be joined by commas:\n"
-    "  capture -i eth0 \"$(tcpdump -i eth0 -ddd 'tcp port 80')\"\n"
+    "FILTER is an expression (pcap-filter(7)), which means the packet on the wire, VLAN tag\n"
+    "included; or a program as tcpdump -ddd prints it, whose lines may be joined by commas:\n"
+    "  capture -i eth0 tcp port 80 and not host 10.0.0.1\n"
     "  capture -i eth0 '4,40 0 0 12,21 0 1 2054,6 0 0 262144,6 0 0 0'          (only ARP)\n"
     "\n"
     "Rotated files are named FILE_00001_20261122202701.pcapng and so on: number and time (UTC).\n"
@@ -72,7 +73,7 @@ static const char help[] =
 
 struct options {
     const char *interface;
-    const char *filter_text;
+    char **filter_words; /* NULL: none */
     const char *filter_file;
     const char *write;    /* NULL: packets are shown */
     uint64_t rotate_size; /* bytes; 0: never */
@@ -856,19 +857,38 @@ static char *read_file(const char *name)
     return text;
 }
 
+/* The rest of the command line as one text. */
+static char *join(char **words)
+{
+    size_t size = 1;
+    char *text, *end;
+
+    for (char **word = words; *word != NULL; word++)
+        size += strlen(*word) + 1;
+    end = text = calloc(size, 1);
+    for (char **word = words; text != NULL && *word != NULL; word++) {
+        end = stpcpy(end, word == words ? "" : " ");
+        end = stpcpy(end, *word);
+    }
+    return text;
+}
+
 static int make_filter(const struct options *o, struct netring_filter **out)
 {
     struct netring_error err;
-    char *text = o->filter_file != NULL ? read_file(o->filter_file) : strdup(o->filter_text);
+    char *text = o->filter_file != NULL ? read_file(o->filter_file) : join(o->filter_words);
+    int rc;
 
     if (text == NULL) {
-        fprintf(stderr, "capture: %s: %s\n", o->filter_file, strerror(errno));
+        fprintf(stderr, "capture: %s: %s\n", o->filter_file != NULL ? o->filter_file : "filter",
+                strerror(errno));
         return -1;
     }
-    for (char *c = text; *c != '\0'; c++)
-        if (*c == ',')
-            *c = '\n';
-    const int rc = netring_filter_new_ddd(text, strlen(text), out, &err);
+    /* A program is numbers and nothing else; no expression is. */
+    if (text[0] != '\0' && text[strspn(text, "0123456789, \t\r\n")] == '\0')
+        rc = netring_filter_new_ddd(text, strlen(text), out, &err);
+    else
+        rc = netring_filter_compile(text, strlen(text), NULL, out, &err);
     if (rc < 0)
         fprintf(stderr, "capture: filter: %s\n", err.message);
     free(text);
@@ -890,7 +910,7 @@ static int open_capture(const struct options *o)
     struct netring_error err;
     char path[512];
 
-    if ((o->filter_text != NULL || o->filter_file != NULL) && make_filter(o, &filter) < 0)
+    if ((o->filter_words != NULL || o->filter_file != NULL) && make_filter(o, &filter) < 0)
         return -1;
     netring_capture_config_init(&config, sizeof config);
     netring_capture_config_profile(&config, o->profile);
@@ -1241,12 +1261,8 @@ static bool parse(int argc, char **argv, struct options *o)
         }
     }
     if (optind < argc)
-        o->filter_text = argv[optind++];
-    if (optind < argc) {
-        fprintf(stderr, "capture: one filter, in quotes; \"%s\" is too much\n", argv[optind]);
-        return false;
-    }
-    if (o->filter_text != NULL && o->filter_file != NULL) {
+        o->filter_words = argv + optind;
+    if (o->filter_words != NULL && o->filter_file != NULL) {
         fprintf(stderr, "capture: a filter or a filter file, not both\n");
         return false;
     }

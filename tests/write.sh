@@ -87,6 +87,16 @@ if [ -w /dev/full ]; then
     [ $? -eq 1 ] && grep -q 'No space left on device' log
     check $? "a full disk"
 fi
+"$examples/capture" --demo -c 7 udp and not port 80 and len '>' 60 >words 2>log
+if grep -q 'which cannot be opened' log; then
+    echo "ok - a filter of several words # SKIP no libpcap"
+else
+    grep -q '^7 packets shown' log && [ "$(grep -c UDP words)" -eq 7 ]
+    check $? "a filter of several words"
+fi
+"$examples/capture" --demo host nosuch >words 2>log
+[ $? -eq 1 ] && grep -q 'byte 5: "nosuch"' log && [ ! -s words ]
+check $? "a wrong filter"
 for wrong in '--rotate-size 1M' '-w x --max-files 3' '-w x --rotate-size 10X' '-w x --rotate-time 0' \
     '-w - --rotate-time 3' '-w x --rotate-time 3 --max-files 1'; do
     # shellcheck disable=SC2086 # several words are meant

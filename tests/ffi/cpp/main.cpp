@@ -264,6 +264,8 @@ int main(int argc, char **argv)
         netring::capture c("lo", config);
     });
     fails(NETRING_EFILTER, "", [] { netring::filter::ddd("1\n255 0 0 0\n"); });
+    fails(NETRING_EFILTER, "byte 5", [] { netring::filter::expression("host nosuch"); });
+    fails(NETRING_EINVAL, "0x80000000", [] { netring::filter::expression("ip", 0x80000000); });
     fails(NETRING_EINVAL, "", [] { netring::config config(999); });
     receive(argv[1], argv[2]);
     check_link();
