@@ -424,6 +424,198 @@ fn raw_ip_and_any() {
     assert!(compared > 4_000 && refused > 10, "{compared} {refused}");
 }
 
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn new(test: &str) -> Self {
+        let seed = std::env::var("NETRING_TEST_SEED")
+            .map_or(0x9e37_79b9_7f4a_7c15, |s| s.parse::<u64>().expect("NETRING_TEST_SEED"));
+        eprintln!("{test}: NETRING_TEST_SEED={seed}");
+        Self(seed.max(1))
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn number(&mut self) -> String {
+        match self.below(5) {
+            0 => self.pick(&["0", "1", "12", "14", "16", "0x8100", "0xffffffff", "100"]).into(),
+            1 => format!("{:#x}", self.below(1 << 31)),
+            _ => self.below(100).to_string(),
+        }
+    }
+
+    fn arithmetic(&mut self, depth: usize) -> String {
+        let layer = ["ether", "ip", "tcp", "udp", "ip6", "icmp", "arp", "link"];
+        match self.below(if depth == 0 { 2 } else { 7 }) {
+            0 => self.number(),
+            1 => format!("{}[{}]", self.pick(&layer), self.below(40)),
+            2 => {
+                let (layer, size) = (self.pick(&layer), self.pick(&["1", "2", "4"]));
+                format!("{layer}[{}:{size}]", self.arithmetic(depth - 1))
+            }
+            3 => "len".into(),
+            _ => {
+                let operator = self.pick(&["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"]);
+                let (one, other) = (self.arithmetic(depth - 1), self.arithmetic(depth - 1));
+                format!("({one} {operator} {other})")
+            }
+        }
+    }
+
+    fn primitive(&mut self) -> String {
+        let port = self.below(100);
+        match self.below(14) {
+            0 => {
+                self.pick(&["ip", "ip6", "arp", "tcp", "udp", "icmp", "sctp", "stp", "llc"]).into()
+            }
+            1 => self.pick(&["vlan", "mpls", "pppoes", "geneve", "pppoed", "multicast"]).into(),
+            2 => format!("{} {}", self.pick(&["vlan", "mpls", "vlan"]), self.pick(&[0, 100, 200])),
+            3 => format!("{} {port}", self.pick(&["port", "tcp port", "udp dst port"])),
+            4 => format!("portrange {port}-{}", port + self.below(50)),
+            5 => format!("{} 10.0.0.{}", self.pick(&["host", "src host", "ip host"]), port % 4),
+            6 => format!("{} 10.0.0.0/{}", self.pick(&["net", "dst net"]), 8 * (1 + port % 4)),
+            7 => self.pick(&["host 2001:db8:1::1", "ip6 net ff00::/8"]).into(),
+            8 => format!("ether host 00:11:22:33:44:{:02x}", 0x50 + port % 8),
+            9 => format!("{} proto {}", self.pick(&["ip", "ip6", "ether"]), self.number()),
+            _ => {
+                let relation = self.pick(&["=", "!=", "<", ">", "<=", ">="]);
+                format!("{} {relation} {}", self.arithmetic(3), self.arithmetic(2))
+            }
+        }
+    }
+
+    fn expression(&mut self, depth: usize) -> String {
+        match self.below(if depth == 0 { 1 } else { 5 }) {
+            0 => self.primitive(),
+            1 => format!("not ({})", self.expression(depth - 1)),
+            _ => {
+                let (one, other) = (self.expression(depth - 1), self.expression(depth - 1));
+                format!("({one}) {} ({other})", self.pick(&["and", "or"]))
+            }
+        }
+    }
+
+    /// Words in any order.
+    fn nonsense(&mut self) -> String {
+        let words = [
+            "ip",
+            "tcp",
+            "port",
+            "80",
+            "and",
+            "or",
+            "not",
+            "(",
+            ")",
+            "[",
+            "]",
+            ":",
+            "=",
+            "<",
+            "&",
+            "host",
+            "10.0.0.1",
+            "net",
+            "/",
+            "8",
+            "1-2",
+            "portrange",
+            "vlan",
+            "proto",
+            "\\tcp",
+            "::1",
+            "0:1:2:3:4:5",
+            "src",
+            "dst",
+            "type",
+            "llc",
+            "u",
+            "ether",
+            "mask",
+            "len",
+            "-",
+            "tcpflags",
+            "tcp-syn",
+            "\\",
+            "$a",
+            "é",
+            "iso",
+            "inbound",
+            "ifindex",
+            "gateway",
+            "x",
+        ];
+        (0..1 + self.below(12)).map(|_| self.pick(&words)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Expressions that nobody would write.
+#[test]
+fn random_expressions_have_the_verdicts_of_the_wire() {
+    let test = "random_expressions_have_the_verdicts_of_the_wire";
+    if !has_libpcap(test) {
+        return;
+    }
+    let rounds = std::env::var("NETRING_TEST_ROUNDS").map_or(1, |s| s.parse().unwrap());
+    let mut r = Random::new(test);
+    let whole = with_tags(&plain_frames());
+    let frames = [truncated(&whole), whole].concat();
+    let (mut compiled, mut refused, mut matched, mut slowest) = (0, 0, 0, (0, String::new()));
+    for round in 0..rounds * 1500_usize {
+        let text = match round % 8 {
+            0 => r.nonsense(),
+            1 => r.expression(5),
+            _ => r.expression(round % 4),
+        };
+        let start = std::time::Instant::now();
+        let ours = Expression::new(text.as_bytes(), Options::default())
+            .and_then(|ours| ours.program(ETHERNET));
+        let took = start.elapsed().as_millis();
+        if took > slowest.0 {
+            slowest = (took, text.clone());
+        }
+        let program = match ours {
+            Ok(program) => program,
+            Err(error) => {
+                assert_eq!(error.kind, Kind::Filter, "{text}: {error}");
+                assert!(error.message.len() < 512, "{text}: {error}");
+                refused += 1;
+                continue;
+            }
+        };
+        compiled += 1;
+        if text.contains("inbound") || text.contains("ifindex") {
+            continue; // no bytes
+        }
+        let wire = Wire::compile(&text, 1).expect("compiled before");
+        for _ in 0..60 {
+            let frame = &frames[r.below(frames.len())];
+            let want = wire.matches(frame);
+            matched += usize::from(want);
+            assert_eq!(
+                kept(&program, frame, Vlan::Absent),
+                want,
+                "{text}: {frame:02x?}\n{program}"
+            );
+            if let Some((bytes, vlan)) = stripped(frame) {
+                assert_eq!(kept(&program, &bytes, vlan), want, "{text}: {frame:02x?}\n{program}");
+            }
+        }
+    }
+    eprintln!("{compiled} compiled, {refused} refused, {matched} matches; slowest {slowest:?} ms");
+    assert!(compiled > 500 && refused > 100 && matched > 1000, "{compiled} {refused} {matched}");
+}
+
 /// The kernel takes it.
 fn attaches(program: &Program) {
     // SAFETY: three numbers.

@@ -578,3 +578,115 @@ pub(super) fn shown(text: &str) -> String {
         _ => format!("\"{text}\""),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(text: &str) -> String {
+        scan(text.as_bytes(), false).unwrap().text.into_string().unwrap()
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = scan(text.as_bytes(), false).unwrap_err();
+        assert_eq!((error.kind, &*error.option), (Kind::Filter, "expression"), "{text}");
+        assert!(error.message.len() < 512, "{error}");
+        error.message
+    }
+
+    #[test]
+    fn what_needs_no_look_up_passes_as_it_is() {
+        for text in [
+            "",
+            " \t\r\n",
+            "host 10.0.0.1 and not net 10.1.0.0/16 mask 255.255.0.0",
+            "host 2001:db8::1 or ip6 net fe80::/10 or host ::ffff:1.2.3.4",
+            "ether host 00:11:22:33:44:55 or 0011.2233.4455 or 001122334455 or 0-1-2-3-4-5",
+            "port 80 or (443 or 8080) and portrange 1-2 or 3-4",
+            "portrange 1-2 and (not 3-4)",
+            "ether proto \\arp or \\ip6 and iso proto \\isis",
+            "llc u or type mgt subtype beacon or dir nods",
+            "ip[2:2]-((ip[0]&0xf)<<2) != 0 && tcp[13]&3>=1 || !arp",
+            "arcnet $1f",
+        ] {
+            if text.starts_with("arcnet") {
+                assert!(refusal(text).contains("\"arcnet\""));
+            } else {
+                assert_eq!(scanned(text), text);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_stand_in_for_what_libpcap_might_not_know() {
+        assert_eq!(scanned("ip proto \\tcp or \\udp"), "ip proto 6 or 17");
+        assert_eq!(scanned("proto gre or ip6 protochain \\icmp6"), "proto 47 or ip6 protochain 58");
+        assert_eq!(scanned("tcp[tcpflags]&(tcp-syn|tcp-ece)"), "tcp[13]&(2|64)");
+        assert_eq!(scanned("icmp6[icmp6type]=icmp6-echo"), "icmp6[0]=128");
+        // libpcap looks these up in a table of its own.
+        assert_eq!(scanned("ether proto \\ip"), "ether proto \\ip");
+    }
+
+    #[test]
+    fn names_are_refused_with_their_place() {
+        for (text, words) in [
+            ("host a", "byte 5: \"a\""),
+            ("src a", "byte 4"),
+            ("net 10.0.0.0.1", "byte 4: \"10.0.0.0.1\""),
+            ("ether host a", "byte 11"),
+            ("port http", "byte 5: \"http\" is no keyword but a name"),
+            ("host \\host", "\"host\" is a name"),
+            ("ip proto \\nosuch", "the protocol's number"),
+            // A range of what? Of nothing, or of a host's name.
+            ("1-2", "byte 0"),
+            ("host 1-2", "byte 5"),
+            ("portrange 1-2 and tcp and 3-4", "byte 26"),
+            ("portrange 1-2 or dst 3-4", "byte 21"),
+            ("host 1.1.1.1 and (portrange 1-2) and 3-4", "byte 37"),
+            ("ip proto 6 or (host 1.1.1.1 or \\tcp)", "byte 31"),
+            ("tcpp", "no keyword"),
+            ("IP", "no keyword"),
+            ("tcp-", "byte 3"),
+        ] {
+            if text == "tcp-" {
+                assert_eq!(scanned(text), text); // a syntax error, and no name
+                continue;
+            }
+            assert!(refusal(text).contains(words), "{text}: {}", refusal(text));
+            assert!(text == "IP" || scan(text.as_bytes(), true).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        let some = |what: &str, count: usize| vec![what; count].join(" or ");
+        for (what, weight) in [
+            ("len > 5", 2),
+            ("ip proto 5", 3),
+            ("port 5", 6),
+            ("portrange 5-6", 11),
+            ("host 1.2.3.4", 5),
+            ("ip", 1),
+        ] {
+            assert!(scan(some(what, MAX_WEIGHT / weight).as_bytes(), false).is_ok(), "{what}");
+            let message = refusal(&some(what, MAX_WEIGHT / weight + 1));
+            assert!(message.contains("optimiser"), "{message}");
+        }
+        // Values that go on with what was said before weigh as much.
+        assert!(scan(format!("port {}", some("5", 127)).as_bytes(), false).is_ok());
+        assert!(refusal(&format!("port {}", some("5", 128))).contains("optimiser"));
+        let deep = |depth: usize| format!("{}ip{}", "(".repeat(depth), ")".repeat(depth));
+        assert_eq!(scanned(&deep(MAX_DEPTH)), deep(MAX_DEPTH));
+        assert!(refusal(&deep(MAX_DEPTH + 1)).contains("byte 64"));
+        assert!(refusal(&"not ".repeat(MAX_DEPTH + 1)).contains("nested"));
+        assert!(refusal(&format!("len > {}5", "-".repeat(MAX_DEPTH + 1))).contains("nested"));
+        assert!(refusal(&" ".repeat(MAX_LENGTH + 1)).contains("16385"));
+        for (text, words) in
+            [("ip\0", "byte 2 is 0x00"), ("é", "byte 0 is 0xc3"), ("ip ;", "byte 3")]
+        {
+            assert!(refusal(text).contains(words));
+        }
+        assert!(refusal("\\").contains("byte 0"));
+        assert!(refusal("$").contains("byte 0"));
+    }
+}

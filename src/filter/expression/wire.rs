@@ -86,7 +86,29 @@ pub fn checked(program: &[Instruction]) -> Result<Program> {
         ));
     }
     fits(program.len())?;
-    Program::new(program)
+    Program::new(program).or_else(|_| initialised(program))
+}
+
+/// Some programs (`geneve`) read a word of M[] that not every way to it has
+/// written, which libpcap's interpreter allows and the kernel does not: written
+/// first, with the 0 that A starts with.
+fn initialised(program: &[Instruction]) -> Result<Program> {
+    let mut read: Vec<u32> = program
+        .iter()
+        .filter_map(|instruction| match instruction.operation() {
+            Some(Operation::LoadMemory(_, k)) => Some(k),
+            _ => None,
+        })
+        .collect();
+    read.sort_unstable();
+    read.dedup();
+    let writes = read.into_iter().map(|word| Instruction::new(ST, 0, 0, word));
+    let all: Vec<Instruction> = writes.chain(program.iter().copied()).collect();
+    fits(all.len())?;
+    Program::new(&all).map_err(|mut error| {
+        error.option = "expression".into();
+        error
+    })
 }
 
 fn fits(length: usize) -> Result<()> {
@@ -461,4 +483,77 @@ impl<'a> Copy<'a> {
 
 fn refused(reason: String) -> Error {
     Error::new(Kind::Filter, "expression", format!("filter refused: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::{Metadata, PacketView, Vlan};
+
+    fn i(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+        Instruction::new(code, jt, jf, k)
+    }
+
+    #[test]
+    fn a_program_that_asks_for_addresses_only_is_there_once() {
+        let program = [i(LD, 0, 0, 8), i(JEQ, 0, 1, 5), i(RET, 0, 0, 9), i(RET, 0, 0, 0)];
+        let program = Program::new(&program).unwrap();
+        let all = rewritten(&program, true, false).unwrap();
+        assert_eq!(all.instructions()[..2], program.instructions()[..2]);
+        assert_eq!((all.len(), all.max_keep()), (4, Some(KEEP)));
+    }
+
+    #[test]
+    fn loops_are_refused_and_memory_is_written() {
+        let back = [i(RET, 0, 0, 1), i(0x05, 0, 0, u32::MAX - 1), i(RET, 0, 0, 0)];
+        assert!(checked(&back).unwrap_err().message.contains("protochain"));
+        let unwritten = [i(JEQ, 0, 1, 0), i(STX, 0, 0, 3), i(LD_MEM, 0, 0, 3), i(RET, 0, 0, 1)];
+        assert!(Program::new(&unwritten).is_err());
+        let written = checked(&unwritten).unwrap();
+        assert_eq!(written.instructions()[0], i(ST, 0, 0, 3));
+        assert_eq!(written.instructions()[1..], unwritten);
+        assert!(checked(&vec![i(RET, 0, 0, 1); MAX_INSTRUCTIONS + 1]).is_err());
+    }
+
+    #[test]
+    fn offsets_that_the_kernel_gives_a_meaning_are_outside() {
+        for k in [AD_OFF, AD_OFF + 4, AD_OFF + 8, AD_OFF + 36, 0xfff0_0000, 0xffe0_0004, NOWHERE] {
+            let program = Program::new(&[i(LDB, 0, 0, k), i(RET, 0, 0, 1)]).unwrap();
+            let all = rewritten(&program, true, false).unwrap();
+            assert_eq!(all.instructions(), [i(RET, 0, 0, 0)], "{k:#x}");
+            // "inbound" means it.
+            let asks = rewritten(&program, true, true).unwrap();
+            assert_eq!(asks.len() > 1, k == AD_OFF + 4 || k == AD_OFF + 8, "{k:#x}");
+        }
+    }
+
+    #[test]
+    fn memory_can_run_out() {
+        let mut all: Vec<_> = (0..16).map(|word| i(ST, 0, 0, word)).collect();
+        all.extend([i(LD, 0, 0, 12), i(RET, 0, 0, 1)]);
+        let error = rewritten(&Program::new(&all).unwrap(), true, false).unwrap_err();
+        assert!(error.message.contains("memory words"), "{error}");
+        all.remove(7);
+        assert!(rewritten(&Program::new(&all).unwrap(), true, false).is_ok());
+    }
+
+    #[test]
+    fn far_targets_are_reached() {
+        let mut all = vec![i(0x28, 0, 0, 14), i(JEQ, 0, 1, 1), i(0x05, 0, 0, 1501)];
+        all.extend((0..1500).map(|_| i(ADD, 0, 0, 1)));
+        all.extend([i(RET, 0, 0, 0), i(RET, 0, 0, 7)]);
+        let program = Program::new(&all).unwrap();
+        let rewritten = rewritten(&program, true, false).unwrap();
+        let mut frame = [0_u8; 60];
+        for (tci, kept) in [(1, KEEP), (2, 0)] {
+            frame[15] = tci;
+            let absent = Metadata { vlan: Vlan::Absent, ..Metadata::default() };
+            let view = PacketView { metadata: absent, ..PacketView::new(&frame) };
+            assert_eq!(rewritten.verdict(&view), Ok(kept), "in the bytes: {tci}");
+            let vlan = Vlan::Present { tci: tci.into(), tpid: Some(0x8100) };
+            let present = Metadata { vlan, ..Metadata::default() };
+            let view = PacketView { metadata: present, ..PacketView::new(&frame[4..]) };
+            assert_eq!(rewritten.verdict(&view), Ok(kept), "beside them: {tci}");
+        }
+    }
 }
