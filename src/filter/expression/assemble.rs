@@ -26,6 +26,7 @@ pub struct Assembler {
 
 const UNBOUND: usize = usize::MAX;
 const JUMP: u16 = 0x05;
+const LOAD_CONSTANT: u16 = 0x00;
 
 impl Assembler {
     pub fn label(&mut self) -> Label {
@@ -52,8 +53,16 @@ impl Assembler {
         self.items.push(Item::Branch(Instruction::new(code, 0, 0, k), holds, fails));
     }
 
+    /// A whole program, where A is no longer the 0 that programs start with.
+    pub fn fresh_program(&mut self, program: &[Instruction]) {
+        if !program.first().is_some_and(|first| forgets_a(*first)) {
+            self.plain(LOAD_CONSTANT, 0);
+        }
+        self.program(program);
+    }
+
     /// A whole program, whose jumps stay within it.
-    pub fn program(&mut self, program: &[Instruction]) {
+    fn program(&mut self, program: &[Instruction]) {
         let labels: Vec<Label> = program.iter().map(|_| self.label()).collect();
         let after = |index: usize, skip: u32| {
             labels.get(index.saturating_add(1).saturating_add(skip as usize)).copied()

@@ -158,9 +158,9 @@ pub fn rewritten(program: &Program, vlan: bool, asks: bool) -> Result<Program> {
     both.plain(LDB, ancillary(Ancillary::VlanTagPresent));
     both.branch(JEQ, 0, without, with);
     both.bind(with);
-    both.program(&tagged);
+    both.fresh_program(&tagged);
     both.bind(without);
-    both.program(&plain);
+    both.fresh_program(&plain);
     let both = both.finish();
     fits(both.len())?;
     Program::new(&both)
@@ -182,7 +182,7 @@ pub fn by_hardware(programs: &[(Vec<u16>, Program)]) -> Result<Program> {
     all.plain(RET, 0);
     for ((_, program), label) in programs.iter().zip(&labels) {
         all.bind(*label);
-        all.program(program.instructions());
+        all.fresh_program(program.instructions());
     }
     let all = all.finish();
     fits(all.len())?;
