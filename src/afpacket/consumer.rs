@@ -64,7 +64,7 @@ pub struct Consumer {
     part: Option<Part>,
     /// Records of the open block that are complete: sequence and count.
     complete: Option<(u64, u32)>,
-    /// Nothing is taken behind this block, and of it only what is `complete`.
+    /// The last block that is taken whole; of the next one only what is `complete`.
     last: Option<u64>,
 }
 
@@ -110,20 +110,10 @@ impl Consumer {
         if self.ring.has_frames() {
             return self.take_frames(frames);
         }
-        while self.ready() > 0 {
+        while self.ready() > 0 && self.last.is_none_or(|last| self.expected <= last) {
             let index = self.index(self.taken);
             let memory = self.ring.unit(index);
-            let mut header = memory.header();
-            if let Some(last) = self.last {
-                if header.sequence > last {
-                    return None;
-                }
-                if let Some((sequence, count)) = self.complete {
-                    if header.sequence == sequence {
-                        header.count = header.count.min(count);
-                    }
-                }
-            }
+            let header = memory.header();
             let gap = (header.sequence != self.expected)
                 .then_some(Gap { expected: self.expected, got: header.sequence });
             let part = self.part.take().filter(|part| part.sequence == header.sequence);
@@ -204,7 +194,8 @@ impl Consumer {
     fn open_part(&self) -> Option<(Position, u64)> {
         let (sequence, count) = self.complete?;
         let header = self.ring.unit(self.index(self.taken)).header();
-        if self.retired != self.taken || sequence != self.expected || header.sequence != sequence {
+        let is_next = self.retired == self.taken || self.last.is_some();
+        if !is_next || sequence != self.expected || header.sequence != sequence {
             return None;
         }
         let part = self.part.filter(|part| part.sequence == sequence);
@@ -237,7 +228,7 @@ impl Consumer {
     pub fn ends_with(&mut self, block: Option<(u64, u32)>) {
         self.complete = block;
         let retired = self.open_sequence().wrapping_sub(1);
-        self.last = Some(block.map_or(retired, |(sequence, _)| sequence));
+        self.last = Some(block.map_or(retired, |(sequence, _)| sequence.wrapping_sub(1)));
     }
 
     /// Sequence number and record count of the block the kernel is filling.
