@@ -628,7 +628,9 @@ int netring_filter_listing(struct netring_filter *filter,
 #define NETRING_CAPTURE_ALL_MULTICAST 0x4
 /**
  * Do not capture what this host sends; done by the kernel
- * (PACKET_IGNORE_OUTGOING, Linux 4.20).
+ * (PACKET_IGNORE_OUTGOING). Before Linux 4.20 four instructions in front of the
+ * filter do it, which may then have 4092; with an eBPF program it is
+ * NETRING_ESOCKOPT there.
  */
 #define NETRING_CAPTURE_IGNORE_OUTGOING 0x8
 /**
@@ -731,6 +733,19 @@ int netring_filter_listing(struct netring_filter *filter,
  * Its network namespace is that of the capture.
  */
 #define NETRING_CAPTURE_SOCKET_FD 0x20000
+/**
+ * Capture only what this host sends. On loopback devices, where each packet is
+ * seen going out and coming in, that is each packet once. The kernel has no
+ * option for it: four instructions in front of the filter do it, so that a
+ * filter may have 4092, and an eBPF program is NETRING_EINVAL.
+ */
+#define NETRING_CAPTURE_IGNORE_INCOMING 0x400
+/**
+ * Lock the filter as the last step of the open (SO_LOCK_FILTER, Linux 3.9):
+ * netring_capture_set_filter is refused, also to a process that is given the
+ * socket. See netring_capture_lock_filter.
+ */
+#define NETRING_CAPTURE_LOCK_FILTER 0x1000
 /** What `init` of a struct netring_capture_config holds once it is initialised. */
 #define NETRING_CAPTURE_CONFIG_INIT_WORD 0x4e524343
 
@@ -787,7 +802,10 @@ struct netring_capture_config {
      * shrunk, down to a quarter of its blocks, or refused.
      */
     uint64_t memory_limit;
-    /** Which packets; NULL (default): all. The capture keeps its own copy. */
+    /**
+     * Which packets; NULL (default): all. The capture keeps its own copy.
+     * netring_capture_set_filter changes it later.
+     */
     struct netring_filter *filter;
     /**
      * The CPU to move the calling thread to (sched_setaffinity(2)) before the ring
@@ -1738,6 +1756,67 @@ int netring_group_stats(struct netring_group *group,
  * log callback. MT-Safe.
  */
 int netring_group_free(struct netring_group *group);
+
+/* ---- swap ---- */
+
+/**
+ * Puts `filter` in the place of the capture's present one, while it captures;
+ * NULL detaches that: every packet from now on. The configuration's
+ * `snap_length` and direction stay in force. The capture keeps its own copy of
+ * the filter, as with netring_capture_open. No packet that both filters accept
+ * is lost.
+ *
+ * Packets that are in the ring already passed the old filter: they are put to
+ * the new one before their block is handed out. Those that it rejects are
+ * marked away and counted (`filtered_late`), and of those of which it keeps
+ * less, `caplen` is less. Blocks that were handed out before, whole or in
+ * parts, are left as they are.
+ *
+ * `*from_block` is 0 where the new filter thus holds for every block that is
+ * handed out after this call. Where it cannot be told what the new filter would
+ * have kept of a packet in the ring, that packet is delivered as the old filter
+ * left it, and `*from_block` is the sequence number (netring_block_info) of the
+ * first block in which everything passed the new one. That is so where packets
+ * are in the ring and the new filter is an eBPF program; or asks for what is
+ * known only while a packet comes in (its mark, queue, flow hash, CPU); or the
+ * old one cut packets, and the new one keeps more of them or looks at more of
+ * them. Which packets came before is a matter of the kernel's order alone: what
+ * is sent after this call returned meets the new filter. `from_block` may be
+ * NULL.
+ *
+ * It waits until no CPU is inside the old filter (membarrier(2); about 10 to
+ * 20 ms, readers go on meanwhile). Where that is refused, which a kernel with
+ * nohz_full CPUs does, every packet is put to a classic filter once more when
+ * its block is handed out, until the next change.
+ *
+ * Returns 0. Errors, after which the old filter is in force: NETRING_EINVAL,
+ * the filter does not go with the configuration: an eBPF program or "ret a"
+ * with a `snap_length`, an eBPF program or one of more than 4092 instructions
+ * with NETRING_CAPTURE_IGNORE_INCOMING. NETRING_EFILTER, NETRING_ESOCKOPT, the
+ * kernel refuses the filter: ENOMEM for its size, to which that of the old one
+ * is added for the moment (net.core.optmem_max); EPERM, the filter is locked.
+ * NETRING_EBADF, not a capture, not a filter, or closed meanwhile. MT-Safe.
+ * `err` may be NULL. (SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_DETACH_FILTER.)
+ * Caller: `from_block` and `err`, if not NULL, must be writable.
+ */
+int netring_capture_set_filter(struct netring_capture *capture,
+                               struct netring_filter *filter,
+                               uint64_t *from_block,
+                               struct netring_error *err);
+
+/**
+ * Locks the filter that the capture has, if any, for as long as its socket
+ * lives (SO_LOCK_FILTER, Linux 3.9): netring_capture_set_filter is refused from
+ * now on, also to another process that has the socket. As
+ * NETRING_CAPTURE_LOCK_FILTER, later. For programs that give privileges up: who
+ * takes them over cannot read more than was meant.
+ *
+ * Returns 0, also where it is locked. Errors: NETRING_ESOCKOPT, the kernel
+ * refuses it. NETRING_EBADF, not a capture, or closed meanwhile. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `err`, if not NULL, must be writable.
+ */
+int netring_capture_lock_filter(struct netring_capture *capture, struct netring_error *err);
 
 /* ---- block ---- */
 

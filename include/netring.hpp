@@ -526,6 +526,24 @@ class capture
         rebind(nullptr, ifindex, timeout_ms);
     }
 
+    // Goes on with another filter. Returns the number of the block from which on it holds; 0: at once.
+    std::uint64_t set_filter(const filter &with)
+    {
+        return set_filter(with.get());
+    }
+    // Every packet, as far as the configuration goes.
+    std::uint64_t detach_filter()
+    {
+        return set_filter(nullptr);
+    }
+    // The filter stays as it is.
+    void lock_filter()
+    {
+        struct netring_error detail;
+        if (netring_capture_lock_filter(handle_, &detail) < 0)
+            throw error(detail);
+    }
+
     int fd() const
     {
         return check(netring_capture_fd(handle_));
@@ -573,6 +591,15 @@ class capture
         struct netring_error detail;
         if (netring_capture_open(interface, config, &handle_, &detail) < 0)
             throw error(detail);
+    }
+
+    std::uint64_t set_filter(struct netring_filter *with)
+    {
+        struct netring_error detail;
+        std::uint64_t from = 0;
+        if (netring_capture_set_filter(handle_, with, &from, &detail) < 0)
+            throw error(detail);
+        return from;
     }
 
     void rebind(const char *interface, unsigned ifindex, int timeout_ms)

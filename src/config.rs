@@ -12,7 +12,7 @@
 
 use crate::afpacket::record::frame;
 use crate::error::{Error, Kind, Result};
-use crate::filter::{Attachable, Filter, Program};
+use crate::filter::Filter;
 use crate::packet::{NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE};
 use crate::sys;
 use crate::sys::affinity::MAX_CPUS;
@@ -77,6 +77,10 @@ pub mod flags {
     pub const NETNS_FD: u64 = 0x1_0000;
     /// On a socket that was handed over.
     pub const SOCKET_FD: u64 = 0x2_0000;
+    /// Only what this host sends.
+    pub const IGNORE_INCOMING: u64 = 0x400;
+    /// SO_LOCK_FILTER.
+    pub const LOCK_FILTER: u64 = 0x1000;
     /// All that are known.
     pub const KNOWN: u64 = RXHASH
         | PROMISCUOUS
@@ -93,7 +97,9 @@ pub mod flags {
         | VNET_HEADER
         | HARDWARE_STAMPING
         | NETNS_FD
-        | SOCKET_FD;
+        | SOCKET_FD
+        | IGNORE_INCOMING
+        | LOCK_FILTER;
 }
 
 /// Values that belong together, for one kind of use.
@@ -233,6 +239,13 @@ impl CaptureConfig {
             ));
         }
         self.validate_descriptors()?;
+        if self.has(flags::IGNORE_OUTGOING) && self.has(flags::IGNORE_INCOMING) {
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_IGNORE_OUTGOING and NETRING_CAPTURE_IGNORE_INCOMING leave nothing \
+                 to capture: set at most one of them",
+            ));
+        }
         if any && self.has(flags::PROMISCUOUS | flags::ALL_MULTICAST) {
             return Err(Error::config(
                 "flags",
@@ -363,23 +376,6 @@ impl CaptureConfig {
         self.granted_block_size()
             .checked_div(self.granted_frame_size())?
             .checked_mul(self.block_count)
-    }
-
-    /// What to attach: the filter with the snap length worked in. `link_type` is
-    /// that of the packets (`None`: of several), asked for only where it matters.
-    ///
-    /// # Errors
-    /// `Kind::Config`: a program that returns a computed length cannot be given
-    /// a snap length. Those of `link_type`.
-    pub fn attachable(
-        &self,
-        link_type: impl FnOnce() -> Result<Option<u16>>,
-    ) -> Result<Option<Attachable>> {
-        Ok(match (&self.filter, self.snap_length) {
-            (None, 0) => None,
-            (None, snap) => Some(Attachable::Program(Program::keep(snap))),
-            (Some(filter), snap) => Some(filter.resolve(link_type)?.with_snap_length(snap)?),
-        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::input::Input;
 use crate::memory::{Guarded, Place};
+use netring::afpacket::selection::{Selection, Terms};
 use netring::config::{Bound, CaptureConfig, Geometry, MemoryBound, flags};
 use netring::error::{Error, Kind};
 use netring::ffi::capture::{
@@ -235,7 +236,7 @@ fn expected(
             return Some(wrong(field));
         }
     }
-    if let Err(error) = core.attachable(|| Ok(None)) {
+    if let Err(error) = Selection::new(core.filter.as_ref(), &Terms::of(&core, 0), || Ok(None)) {
         return Some(of(&error));
     }
     if name.is_some() {

@@ -9,6 +9,7 @@ use crate::afpacket::loss::Losses;
 use crate::afpacket::membership::Membership;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
+use crate::afpacket::selection::Terms;
 use crate::afpacket::stamping::Stamping;
 use crate::afpacket::waiter::Waiter;
 use crate::block::{Block, BlockInfo, Owner};
@@ -138,6 +139,10 @@ pub struct Capture {
     /// Its place in a fanout group.
     pub(super) member: Option<Member>,
     pub(super) stamping: Stamping,
+    /// What every filter of it is attached on.
+    pub(super) terms: Terms,
+    /// One change of the filter at a time; before `reader`.
+    pub(super) swap: Mutex<()>,
     reader: Mutex<Reader>,
     counters: Counters,
     kernel: Mutex<KernelCounters>,
@@ -183,6 +188,7 @@ pub(super) struct Parts {
     pub(super) link_type: Option<u16>,
     pub(super) treatment: Treatment,
     pub(super) stamping: Stamping,
+    pub(super) terms: Terms,
     pub(super) environment: Environment,
     pub(super) appearances: Option<LinkWatch>,
 }
@@ -216,6 +222,8 @@ impl Capture {
             flags: parts.flags,
             member: parts.member,
             stamping: parts.stamping,
+            terms: parts.terms,
+            swap: Mutex::new(()),
             reader: Mutex::new(reader),
             counters: Counters::default(),
             kernel: Mutex::new(KernelCounters::new()),
@@ -453,12 +461,14 @@ impl Capture {
         let mut last_ns = taken.last_ns;
         let mut away = 0;
         let partial = taken.flags & crate::block::PARTIAL != 0;
+        reader.treatment.turn_to(taken.sequence, u64::from(self.ring.has_frames()));
         if reader.treatment.is_needed() || partial {
             let mut end = taken.records;
             let (tally, last) = taken.memory.treat(&mut end, &reader.treatment);
             away = tally.away();
             add(&counters.skipped, tally.skipped.into());
             add(&counters.looped, tally.looped.into());
+            add(&counters.filtered_late, tally.filtered_late.into());
             add(&counters.truncated, tally.truncated.into());
             if partial {
                 reader.consumer.part_taken(&taken, end);
@@ -768,6 +778,7 @@ impl Capture {
                 (&mut stats.skipped, &counters.skipped),
                 (&mut stats.truncated, &counters.truncated),
                 (&mut stats.looped, &counters.looped),
+                (&mut stats.filtered_late, &counters.filtered_late),
                 (&mut stats.sequence_gaps, &counters.sequence_gaps),
             ] {
                 *to = from.load(Ordering::Relaxed);
@@ -901,7 +912,7 @@ pub fn release(block: &Block) {
     }
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(Kind::BadHandle, "capture", "the capture is closed")
 }
 

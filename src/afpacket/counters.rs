@@ -73,6 +73,8 @@ pub struct Counters {
     /// See [`Stats`].
     pub looped: AtomicU64,
     /// See [`Stats`].
+    pub filtered_late: AtomicU64,
+    /// See [`Stats`].
     pub sequence_gaps: AtomicU64,
 }
 

@@ -8,15 +8,17 @@
 //! path that it entered before.
 
 use crate::afpacket::capture::{Capture, Reader};
-use crate::afpacket::open::{attach, no_bind};
+use crate::afpacket::open::no_bind;
+use crate::afpacket::selection::{Selection, Terms, lock};
+use crate::afpacket::swap::locked;
 use crate::config::{CaptureConfig, flags};
 use crate::error::{Error, Kind, Result};
-use crate::filter::{Attachable, Filter, Instruction, Program};
+use crate::filter::{Direction, Filter, Program};
 use crate::log::{self, Level};
 use crate::sys::affinity::Cpus;
 use crate::sys::fanout::{Rollover, flag, mode};
 use crate::sys::packet::ETH_P_ALL;
-use crate::sys::socket::{Socket, attach_filter, detach_filter};
+use crate::sys::socket::{Socket, attach_filter};
 use crate::sys::{Errno, clock, process};
 use parking_lot::Mutex;
 use std::ffi::CString;
@@ -249,8 +251,9 @@ pub(super) struct Member {
 /// Whether a member gets packets.
 #[derive(Debug)]
 enum Gate {
-    /// Everything is rejected. What is to be attached in its stead.
-    Shut(Option<Attachable>),
+    /// Everything is rejected. What is to be attached in its stead, and whether it
+    /// is to be locked.
+    Shut { filter: Selection, locked: bool },
     /// Its own filter is in place.
     Open,
     /// Stopped: rejects everything for good.
@@ -560,21 +563,20 @@ impl Joining<'_> {
         Ok(())
     }
 
-    /// The filter to attach: what the kernel cannot do for a group is done by
-    /// instructions in front of it.
-    pub(super) fn filter(
-        &self,
-        filter: Option<Attachable>,
-        config: &CaptureConfig,
-        kernel_version: u32,
-    ) -> Result<Option<Attachable>> {
-        if kernel_version >= KNOWS_IGNORE_OUTGOING || !self.0.0.ignores_outgoing(config) {
-            return Ok(filter);
+    /// What filters are attached on: what the kernel cannot do for a group is done
+    /// by instructions in front of them.
+    pub(super) fn terms(&self, config: &CaptureConfig, kernel_version: u32) -> Result<Terms> {
+        let ignored = self.0.0.ignores_outgoing(config);
+        if ignored && config.has(flags::IGNORE_INCOMING) {
+            return Err(Error::config(
+                "flags",
+                "NETRING_CAPTURE_IGNORE_INCOMING in a group that ignores outgoing packets leaves \
+                 nothing to capture: set at most one of them",
+            ));
         }
-        let program = match filter {
-            None => Program::keep(u32::MAX),
-            Some(Attachable::Program(program)) => program,
-            Some(Attachable::Ebpf(_)) => {
+        let mut terms = Terms::new(config, false);
+        if ignored && kernel_version < KNOWS_IGNORE_OUTGOING {
+            if matches!(config.filter, Some(Filter::Ebpf(_))) {
                 return Err(Error::new(
                     Kind::NotSupported,
                     "flags",
@@ -583,8 +585,9 @@ impl Joining<'_> {
                      let the eBPF program look at pkt_type",
                 ));
             }
-        };
-        incoming_only(&program).map(|program| Some(Attachable::Program(program)))
+            terms.direction = Direction::Incoming;
+        }
+        Ok(terms)
     }
 
     /// Binds the socket and has it join, rejecting everything.
@@ -594,7 +597,7 @@ impl Joining<'_> {
         name: &CString,
         ifindex: u32,
         config: &CaptureConfig,
-        filter: Option<Attachable>,
+        filter: Selection,
         kernel_version: u32,
     ) -> Result<Member> {
         shut(socket).map_err(|errno| {
@@ -665,7 +668,7 @@ impl Joining<'_> {
             settings.mode,
             joined.flags
         );
-        let gate = Mutex::new(Gate::Shut(filter));
+        let gate = Mutex::new(Gate::Shut { filter, locked: config.has(flags::LOCK_FILTER) });
         Ok(Member { group: Arc::clone(group), gate })
     }
 
@@ -782,20 +785,6 @@ fn shut(socket: &Socket) -> std::result::Result<(), Errno> {
     attach_filter(socket.fd(), Program::keep(0).instructions())
 }
 
-/// The same program behind instructions that reject what this host sends.
-fn incoming_only(program: &Program) -> Result<Program> {
-    const SKF_AD_PKTTYPE: u32 = 0_u32.wrapping_sub(0x1000) + 4;
-    let mut instructions = vec![
-        Instruction::new(0x20, 0, 0, SKF_AD_PKTTYPE),
-        Instruction::new(0x15, 0, 1, libc::PACKET_OUTGOING.into()),
-        Instruction::new(0x06, 0, 0, 0),
-        // A program finds 0 in A.
-        Instruction::new(0x00, 0, 0, 0),
-    ];
-    instructions.extend_from_slice(program.instructions());
-    Program::new(&instructions)
-}
-
 /// Waits until no CPU is inside a receive path that it entered before. Where
 /// membarrier(2) is refused, the end of a packet socket waits for the same
 /// (af_packet.c packet_release, synchronize_net).
@@ -807,20 +796,37 @@ impl Member {
     /// Puts the member's own filter in place.
     fn open(&self, socket: &Socket) -> Result<()> {
         let mut gate = self.gate.lock();
-        let Gate::Shut(filter) = &*gate else { return Ok(()) };
-        match filter {
-            Some(filter) => attach(socket, filter)?,
-            None => detach_filter(socket.fd()).map_err(|errno| {
-                Error::new(
-                    Kind::SockOpt,
-                    "SO_DETACH_FILTER",
-                    format!("the filter that rejected everything could not be taken away: {errno}"),
-                )
-                .with_os(errno.0)
-            })?,
+        let Gate::Shut { filter, locked } = &*gate else { return Ok(()) };
+        filter.attach(socket)?;
+        if *locked {
+            lock(socket)?;
         }
         *gate = Gate::Open;
         Ok(())
+    }
+
+    /// Another filter: in place at once, or once the member gets packets.
+    pub(super) fn attach(&self, socket: &Socket, to: &Selection) -> Result<()> {
+        match &mut *self.gate.lock() {
+            Gate::Shut { locked: true, .. } => Err(locked("SO_ATTACH_FILTER")),
+            Gate::Shut { filter, .. } => {
+                *filter = to.clone();
+                Ok(())
+            }
+            Gate::Open => to.attach(socket),
+            Gate::Ended => Ok(()),
+        }
+    }
+
+    /// Locks the filter, or has it locked once it is in place.
+    pub(super) fn lock(&self, socket: &Socket) -> Result<()> {
+        match &mut *self.gate.lock() {
+            Gate::Shut { locked, .. } => {
+                *locked = true;
+                Ok(())
+            }
+            Gate::Open | Gate::Ended => lock(socket),
+        }
     }
 }
 
@@ -942,24 +948,5 @@ mod tests {
         }
         let by_id = GroupConfig { mode: mode::EBPF, flags: 0, ..GroupConfig::default() };
         by_id.validate().unwrap();
-    }
-
-    #[test]
-    fn outgoing_packets_are_rejected_in_front_of_the_filter() {
-        use crate::filter::{Metadata, PacketView};
-        // Accepts 7 bytes where A is 0 at its beginning.
-        let program = Program::new(&[
-            Instruction::new(0x15, 0, 1, 0),
-            Instruction::new(0x06, 0, 0, 7),
-            Instruction::new(0x06, 0, 0, 9),
-        ])
-        .unwrap();
-        let program = incoming_only(&program).unwrap();
-        for (direction, kept) in [(0, 7), (1, 7), (2, 7), (3, 7), (4, 0)] {
-            let metadata = Metadata { packet_type: Some(direction), ..Metadata::default() };
-            let view = PacketView { data: &[0; 64], len: 64, metadata };
-            assert_eq!(program.run(&view).unwrap(), kept, "{direction}");
-        }
-        assert_eq!(program.min_keep(), Some(7));
     }
 }

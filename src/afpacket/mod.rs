@@ -8,7 +8,8 @@
 //! keeps the statistics, [`loss`] says why packets were dropped. [`events`] tells
 //! what becomes of the interface, [`rebind`] goes on with another one,
 //! [`binding`] remembers which block came through which, [`fanout`] has captures
-//! share an interface's packets.
+//! share an interface's packets. [`selection`] is the kernel's filter, [`swap`]
+//! changes it, [`late`] judges packets older than that.
 
 pub mod binding;
 pub mod capture;
@@ -16,6 +17,7 @@ pub mod consumer;
 pub mod counters;
 pub mod events;
 pub mod fanout;
+pub mod late;
 pub mod loss;
 pub mod membership;
 mod open;
@@ -25,5 +27,7 @@ pub mod rebind;
 pub mod record;
 #[allow(unsafe_code)]
 pub mod ring;
+pub mod selection;
 pub mod stamping;
+pub mod swap;
 pub mod waiter;

@@ -6,25 +6,26 @@ use crate::afpacket::capture::{Capture, CaptureInfo, Parts};
 use crate::afpacket::counters::Environment;
 use crate::afpacket::events::{Events, Notices};
 use crate::afpacket::fanout::Joining;
+use crate::afpacket::late::Late;
 use crate::afpacket::membership::Membership;
 use crate::afpacket::place::Place;
 use crate::afpacket::record::frame;
 use crate::afpacket::record::rewrite::VNET_HEADER;
 use crate::afpacket::record::treat::Treatment;
 use crate::afpacket::ring::Ring;
+use crate::afpacket::selection::{Selection, Terms, ignore_outgoing, lock};
 use crate::afpacket::stamping::Stamping;
 use crate::afpacket::waiter::Waiter;
 use crate::config::{BLOCK_TIMEOUT_KERNEL, Bound, CaptureConfig, Geometry, MemoryBound, flags};
 use crate::error::{Error, Kind, Result};
-use crate::filter::{Attachable, ebpf};
 use crate::fork;
 use crate::log::{self, Level};
 use crate::packet::link_type;
 use crate::sys::affinity::Cpus;
 use crate::sys::mmap::Mapping;
-use crate::sys::packet::{ETH_P_ALL, PACKET_IGNORE_OUTGOING, PACKET_VNET_HDR, SOL_PACKET, arphrd};
+use crate::sys::packet::{ETH_P_ALL, PACKET_VNET_HDR, SOL_PACKET, arphrd};
 use crate::sys::process::Belongs;
-use crate::sys::socket::{Socket, attach_ebpf, attach_filter};
+use crate::sys::socket::Socket;
 use crate::sys::{Errno, process};
 use std::ffi::CString;
 
@@ -32,9 +33,6 @@ use std::ffi::CString;
 const ANY: &str = "any";
 /// IFNAMSIZ, with the terminating NUL.
 const NAME_SIZE: usize = 16;
-/// The largest packet there is: BIG TCP's 512 KiB and headers. What fits a
-/// block is never cut.
-const LARGEST_PACKET: u64 = 520 << 10;
 /// struct tpacket_req3's retire timeout is 32 bits wide inside the kernel from
 /// here on (6.18: hrtimer, ktime); before it is an unsigned short.
 const WIDE_TIMER: u32 = 0x06_12_00;
@@ -96,12 +94,13 @@ impl Capture {
         }
         let kernel_version = process::kernel_version();
         let mut place = Place::of(config)?;
-        let filter =
-            config.attachable(|| if any { Ok(None) } else { place.link_type(&name).map(Some) })?;
-        let filter = match &group {
-            None => filter,
-            Some(group) => group.filter(filter, config, kernel_version)?,
+        let terms = match &group {
+            None => Terms::of(config, kernel_version),
+            Some(group) => group.terms(config, kernel_version)?,
         };
+        let selection = Selection::new(config.filter.as_ref(), &terms, || {
+            if any { Ok(None) } else { place.link_type(&name).map(Some) }
+        })?;
         let ifindex = if any { 0 } else { place.find_interface(&name)? };
         let bound = MemoryBound::now(config.memory_limit);
         let geometry = Geometry::fitting(config, bound)?;
@@ -122,8 +121,8 @@ impl Capture {
         if immediate || vnet {
             option(&socket, "PACKET_RESERVE", SOL_PACKET, libc::PACKET_RESERVE, reserve)?;
         }
-        if let Some(filter) = &filter {
-            attach(&socket, filter)?;
+        if selection.is_some() {
+            selection.attach(&socket)?;
         }
         let timer_ms = if immediate { 0 } else { timer_ms(config.block_timeout, kernel_version) };
         // The ring's pages come from the node of the CPU that asks for them.
@@ -154,8 +153,8 @@ impl Capture {
         }
         let (mapping, locked) = map_ring(&socket, &geometry, config.has(flags::LOCK_MEMORY))?;
 
-        if config.has(flags::IGNORE_OUTGOING) && group.is_none() {
-            option(&socket, "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
+        if terms.by_option(config) && group.is_none() {
+            ignore_outgoing(&socket)?;
         }
         if config.busy_poll != 0 {
             let microseconds = config.busy_poll as i32;
@@ -175,22 +174,28 @@ impl Capture {
                 socket.bind(ETH_P_ALL, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
                 None
             }
-            Some(group) => {
-                Some(group.bind(&socket, &name, ifindex, config, filter.clone(), kernel_version)?)
-            }
+            Some(group) => Some(group.bind(
+                &socket,
+                &name,
+                ifindex,
+                config,
+                selection.clone(),
+                kernel_version,
+            )?),
         };
         let events = Events::new(notices, &socket, ifindex, interface);
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
 
-        let keep_looped = config.has(flags::KEEP_LOOPED);
+        // Outgoing copies are not dropped where they are all there is.
+        let keep_looped = config.has(flags::KEEP_LOOPED | flags::IGNORE_INCOMING);
         let drop_looped = !keep_looped && (any || hardware == arphrd::LOOPBACK);
-        // A packet is cut by a filter, which may be another process's, or because it
-        // does not fit a block.
-        let may_cut = socket.is_lent()
-            || filter.as_ref().is_some_and(|filter| {
-                filter.min_keep().is_none_or(|least| u64::from(least) < LARGEST_PACKET)
-            })
-            || u64::from(geometry.block_size) < LARGEST_PACKET + 4096;
+        if config.has(flags::LOCK_FILTER) && group.is_none() {
+            lock(&socket)?;
+        }
+        // What a frame or block has room for, about.
+        let room = if immediate { geometry.frame_size } else { geometry.block_size };
+        // Without a filter of its own a socket may have one of another process.
+        let selection = if socket.is_lent() { selection.or_unknown() } else { selection };
         let mut granted = config.flags;
         if events.notices().is_none() {
             granted &= !flags::EVENTS_ON_FD;
@@ -233,11 +238,14 @@ impl Capture {
             flags: config.flags,
             link_type,
             treatment: Treatment {
-                tally: may_cut || immediate,
+                tally: immediate,
                 drop_looped,
                 keep_vnet: vnet,
                 restore_vlan: config.has(flags::RESTORE_VLAN),
+                late: Late::new(selection, room),
+                ..Treatment::default()
             },
+            terms,
             stamping,
             environment,
             appearances: tellers.appearances,
@@ -365,10 +373,6 @@ pub(super) fn no_socket(errno: Errno) -> Error {
 fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32) -> Result<()> {
     socket.set(level, name, &value).map_err(|errno| {
         let remedy = match (step, errno.0) {
-            ("PACKET_IGNORE_OUTGOING", libc::ENOPROTOOPT) => {
-                "; it was added in Linux 4.20: leave NETRING_CAPTURE_IGNORE_OUTGOING out on older \
-                 kernels"
-            }
             ("SO_BUSY_POLL", libc::EPERM) => {
                 "; before Linux 6.4 it needs CAP_NET_ADMIN: leave busy_poll at 0, or set \
                  net.core.busy_read"
@@ -383,35 +387,6 @@ fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32
             Kind::SockOpt,
             step,
             format!("socket option {step} (value {value}) was refused: {errno}{remedy}"),
-        )
-        .with_os(errno.0)
-    })
-}
-
-pub(super) fn attach(socket: &Socket, filter: &Attachable) -> Result<()> {
-    let program = match filter {
-        Attachable::Program(program) => program,
-        Attachable::Ebpf(program) => {
-            return attach_ebpf(socket.fd(), program.fd()).map_err(ebpf::refused);
-        }
-    };
-    attach_filter(socket.fd(), program.instructions()).map_err(|errno| {
-        let (kind, remedy) = match errno.0 {
-            libc::EINVAL => (Kind::Filter, "; the kernel does not accept this program"),
-            libc::ENOMEM => (
-                Kind::SockOpt,
-                "; a large program needs more option memory: raise net.core.optmem_max, or \
-                 shorten the program",
-            ),
-            _ => (Kind::SockOpt, ""),
-        };
-        Error::new(
-            kind,
-            "SO_ATTACH_FILTER",
-            format!(
-                "filter of {} instructions was refused: {errno}{remedy}",
-                program.instructions().len()
-            ),
         )
         .with_os(errno.0)
     })

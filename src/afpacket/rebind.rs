@@ -185,7 +185,9 @@ impl Capture {
         if binding != reader.bindings.now() {
             reader.bindings.change(binding, mixed_from, mixed_to);
         }
-        if hardware == arphrd::LOOPBACK && self.flags & flags::KEEP_LOOPED == 0 {
+        if hardware == arphrd::LOOPBACK
+            && self.flags & (flags::KEEP_LOOPED | flags::IGNORE_INCOMING) == 0
+        {
             reader.treatment.drop_looped = true;
         }
         (reader.gone, reader.failed) = (false, None);

@@ -32,7 +32,9 @@ pub const NETRING_CAPTURE_PROMISCUOUS: u64 = 0x2;
 /// Receive all multicast packets, while open. Not with "any".
 pub const NETRING_CAPTURE_ALL_MULTICAST: u64 = 0x4;
 /// Do not capture what this host sends; done by the kernel
-/// (PACKET_IGNORE_OUTGOING, Linux 4.20).
+/// (PACKET_IGNORE_OUTGOING). Before Linux 4.20 four instructions in front of the
+/// filter do it, which may then have 4092; with an eBPF program it is
+/// NETRING_ESOCKOPT there.
 pub const NETRING_CAPTURE_IGNORE_OUTGOING: u64 = 0x8;
 /// Keep outgoing packets of loopback devices, where each packet is then seen
 /// twice. By default they are marked away and counted as `looped`.
@@ -113,6 +115,16 @@ pub const NETRING_CAPTURE_NETNS_FD: u64 = 0x10000;
 /// Its network namespace is that of the capture.
 pub const NETRING_CAPTURE_SOCKET_FD: u64 = 0x20000;
 
+/// Capture only what this host sends. On loopback devices, where each packet is
+/// seen going out and coming in, that is each packet once. The kernel has no
+/// option for it: four instructions in front of the filter do it, so that a
+/// filter may have 4092, and an eBPF program is NETRING_EINVAL.
+pub const NETRING_CAPTURE_IGNORE_INCOMING: u64 = 0x400;
+/// Lock the filter as the last step of the open (SO_LOCK_FILTER, Linux 3.9):
+/// netring_capture_set_filter is refused, also to a process that is given the
+/// socket. See netring_capture_lock_filter.
+pub const NETRING_CAPTURE_LOCK_FILTER: u64 = 0x1000;
+
 const _: () = assert!(
     NETRING_CAPTURE_RXHASH == flags::RXHASH
         && NETRING_CAPTURE_PROMISCUOUS == flags::PROMISCUOUS
@@ -130,6 +142,8 @@ const _: () = assert!(
         && NETRING_CAPTURE_HARDWARE_STAMPING == flags::HARDWARE_STAMPING
         && NETRING_CAPTURE_NETNS_FD == flags::NETNS_FD
         && NETRING_CAPTURE_SOCKET_FD == flags::SOCKET_FD
+        && NETRING_CAPTURE_IGNORE_INCOMING == flags::IGNORE_INCOMING
+        && NETRING_CAPTURE_LOCK_FILTER == flags::LOCK_FILTER
 );
 
 /// What `init` of a struct netring_capture_config holds once it is initialised.
@@ -178,6 +192,7 @@ pub struct netring_capture_config {
     /// shrunk, down to a quarter of its blocks, or refused.
     pub memory_limit: u64,
     /// Which packets; NULL (default): all. The capture keeps its own copy.
+    /// netring_capture_set_filter changes it later.
     pub filter: *mut netring_filter,
     /// The CPU to move the calling thread to (sched_setaffinity(2)) before the ring
     /// is allocated, which is then on that CPU's memory node, and where the thread

@@ -18,6 +18,7 @@ pub mod membership;
 pub mod namespace;
 mod pointers;
 pub mod reader;
+pub mod swap;
 pub mod version;
 pub mod vnet;
 pub mod writer;

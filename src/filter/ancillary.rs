@@ -10,6 +10,9 @@ pub(super) const NET_OFF: u32 = 0_u32.wrapping_sub(0x0010_0000);
 /// `SKF_LL_OFF`: loads from here up count from the link-layer header.
 pub(super) const LL_OFF: u32 = 0_u32.wrapping_sub(0x0020_0000);
 
+/// Where [`Ancillary::PacketType`] is loaded from.
+pub(super) const PACKET_TYPE: u32 = AD_OFF.wrapping_add(4);
+
 /// What an ancillary load asks for, with the kernel's number (`SKF_AD_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

@@ -17,8 +17,10 @@
     )
 )]
 
+mod afterwards;
 mod ancillary;
 pub mod ddd;
+mod direction;
 pub mod ebpf;
 pub mod expression;
 mod instruction;
@@ -28,7 +30,9 @@ mod validate;
 mod variant;
 mod view;
 
+pub use afterwards::Needs;
 pub use ancillary::Ancillary;
+pub use direction::Direction;
 pub use ebpf::Ebpf;
 pub use expression::Expression;
 pub use instruction::{Alu, Comparison, Instruction, Operand, Operation, Register, Size};

@@ -1,5 +1,6 @@
 //! What a filter handle stands for.
 
+use super::direction::Direction;
 use super::ebpf::Ebpf;
 use super::expression::Expression;
 use super::program::Program;
@@ -92,11 +93,15 @@ impl From<Ebpf> for Filter {
 }
 
 impl Attachable {
-    /// As [`Program::min_keep`]; `None` for eBPF.
-    pub fn min_keep(&self) -> Option<u32> {
+    /// As [`Program::with_direction`].
+    ///
+    /// # Errors
+    /// `Config`: it is an eBPF program, or too long.
+    pub fn with_direction(self, direction: Direction) -> Result<Self> {
         match self {
-            Self::Program(program) => program.min_keep(),
-            Self::Ebpf(_) => None,
+            Self::Program(program) => Ok(Self::Program(program.with_direction(direction)?)),
+            Self::Ebpf(_) if direction != Direction::Both => Err(direction.not_with_ebpf()),
+            ebpf @ Self::Ebpf(_) => Ok(ebpf),
         }
     }
 

@@ -46,6 +46,8 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(capture_rebind, CAPTURE, false, NULL, 0, 0, &out.error) \
     CALL(capture_join_multicast, CAPTURE, false, out.bytes, 6, NULL) \
     CALL(capture_leave_multicast, CAPTURE, false, out.bytes, 6, NULL) \
+    CALL(capture_set_filter, CAPTURE, false, NULL, NULL, &out.error) \
+    CALL(capture_lock_filter, CAPTURE, false, &out.error) \
     CALL(capture_last_error, CAPTURE, false, &out.error) \
     CALL(capture_info, CAPTURE, false, &out.capture_info, sizeof out.capture_info) \
     CALL(capture_stats, CAPTURE, false, &out.stats, sizeof out.stats) \

@@ -134,7 +134,7 @@ impl Filled {
 
 impl Record {
     /// Writes a field of the header, or bytes before the packet.
-    fn put<T: Copy>(&self, field: u32, value: T) {
+    pub(super) fn put<T: Copy>(&self, field: u32, value: T) {
         // SAFETY: in the header, or behind it and, by `filled`, in the block.
         let at = unsafe { self.at.add(field as usize) };
         // SAFETY: mapped and aligned as `get` says; arrays of bytes may lie anywhere.

@@ -7,10 +7,13 @@ use crate::packet::{
     NETRING_PACKET_PROTOCOL, NETRING_PACKET_VLAN, NETRING_PACKET_VLAN_TPID,
 };
 
-const DROP_LOOPED: Treatment = Treatment { tally: true, drop_looped: true, ..NOTHING };
-const REWRITE: Treatment = Treatment { keep_vnet: true, restore_vlan: true, ..NOTHING };
-const NOTHING: Treatment =
-    Treatment { tally: false, drop_looped: false, keep_vnet: false, restore_vlan: false };
+fn drop_looped() -> Treatment {
+    Treatment { tally: true, drop_looped: true, ..Treatment::default() }
+}
+
+fn rewrite() -> Treatment {
+    Treatment { keep_vnet: true, restore_vlan: true, ..Treatment::default() }
+}
 
 /// A block laid out as the kernel does it.
 struct Fake {
@@ -182,7 +185,7 @@ fn slots_the_kernel_never_filled_are_skipped() {
     assert_eq!(fake.walk().0.len(), 2);
     let mut all = fake.start();
     let (tally, _) = fake.block().treat(&mut all, &Treatment::default());
-    assert_eq!(tally, Tally { skipped: 1, looped: 0, truncated: 0 });
+    assert_eq!(tally, Tally { skipped: 1, ..Tally::default() });
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn each_bounds_check_is_live() {
         assert!(seen.is_empty() && end.is_some(), "first record at {first}");
         let before = fake.memory.clone();
         let mut all = fake.start();
-        assert_eq!(fake.block().treat(&mut all, &DROP_LOOPED), (Tally::default(), 0));
+        assert_eq!(fake.block().treat(&mut all, &drop_looped()), (Tally::default(), 0));
         assert_eq!(fake.memory, before);
     }
 }
@@ -270,8 +273,8 @@ fn outgoing_packets_of_lo_are_marked_away_once() {
         fake.put(at + SLL_PKTTYPE, if n == 1 { 0_u8 } else { NETRING_DIRECTION_OUTGOING });
     }
     let mut all = fake.start();
-    let (tally, last_ns) = fake.block().treat(&mut all, &DROP_LOOPED);
-    assert_eq!(tally, Tally { skipped: 0, looped: 2, truncated: 1 });
+    let (tally, last_ns) = fake.block().treat(&mut all, &drop_looped());
+    assert_eq!(tally, Tally { looped: 2, truncated: 1, ..Tally::default() });
     assert_eq!(last_ns, fake.block().time_at(fake.records[3]));
     let kept: Vec<u64> = fake.walk().0.iter().map(|p| p.0).collect();
     assert_eq!(kept, [u64::from(fake.records[1]), fake.records[3].into()]);
@@ -323,9 +326,9 @@ fn a_tag_is_put_back_once() {
     let old = fake.packet(UNTAGGED, 21);
     fake.tag(old, status::VLAN_VALID, 0, 0xdead);
     let before = fake.memory.clone();
-    fake.treat(&Treatment { keep_vnet: false, ..NOTHING });
+    fake.treat(&Treatment { keep_vnet: false, ..Treatment::default() });
     assert_eq!(fake.memory, before, "only where it was asked for");
-    fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+    fake.treat(&Treatment { restore_vlan: true, ..Treatment::default() });
     let once = fake.memory.clone();
     let packets = fake.packets();
     assert_eq!(bytes(&packets[0]), b"abcdefABCDEF\x88\xa8\x20\x64\x08\x00payload");
@@ -338,7 +341,7 @@ fn a_tag_is_put_back_once() {
     }
     let cookies: Vec<u64> = packets.iter().map(|packet| packet.cookie).collect();
     assert_eq!(cookies, [at, plain, old].map(u64::from));
-    fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+    fake.treat(&Treatment { restore_vlan: true, ..Treatment::default() });
     assert_eq!(fake.memory, once, "not again");
 }
 
@@ -358,7 +361,7 @@ fn a_tag_stays_beside_what_it_cannot_be_put_into() {
         fake.tag(at, status::VLAN_VALID, 5, 0);
         spoil(&mut fake, at);
         let before = fake.memory.clone();
-        fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+        fake.treat(&Treatment { restore_vlan: true, ..Treatment::default() });
         assert_eq!(fake.memory, before, "{name}");
     }
     // The least that is enough.
@@ -367,7 +370,7 @@ fn a_tag_stays_beside_what_it_cannot_be_put_into() {
     fake.tag(at, status::VLAN_VALID, 5, 0);
     fake.put(at + TP_SNAPLEN, 12_u32);
     fake.put(at + TP_MAC, 72_u16);
-    fake.treat(&Treatment { restore_vlan: true, ..NOTHING });
+    fake.treat(&Treatment { restore_vlan: true, ..Treatment::default() });
     let [packet] = fake.packets()[..] else { panic!("one packet") };
     assert_eq!((packet.caplen, packet.len, packet.data.addr() % 8), (16, 104, 68 % 8));
 }
@@ -388,7 +391,7 @@ fn the_vnet_header_is_kept_with_the_packet() {
     let cookie = u64::from(fake.records[0]);
     assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(None));
     assert_eq!((fake.packets()[0].gso_size, fake.packets()[0].gso_type), (0, 0));
-    fake.treat(&REWRITE);
+    fake.treat(&rewrite());
     let vnet = rewrite::Vnet {
         flags: 1,
         gso_type: 1,
@@ -405,15 +408,15 @@ fn the_vnet_header_is_kept_with_the_packet() {
 
     // The addresses move to where it was; it is not read from there again.
     let fake = with(status::VLAN_VALID | status::VLAN_TPID_VALID);
-    fake.treat(&REWRITE);
-    fake.treat(&REWRITE);
+    fake.treat(&rewrite());
+    fake.treat(&rewrite());
     let vnet = rewrite::Vnet { hdr_len: 58, csum_start: 38, ..vnet };
     assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(Some(vnet)));
     assert_eq!(bytes(&fake.packets()[0]), b"abcdefABCDEF\x81\x00\x00\x07\x08\x00payload");
 
     let mut fake = with(0);
     fake.put(fake.records[0] + TP_MAC, 77_u16);
-    fake.treat(&REWRITE);
+    fake.treat(&rewrite());
     assert_eq!(fake.block().vnet(BLOCK_HEADER, cookie), Ok(None), "no room for one");
     assert!(fake.block().vnet(BLOCK_HEADER, cookie + 1).is_err());
 }
@@ -466,7 +469,7 @@ fn overwritten_memory_never_leads_out_of_the_block() {
             fake.put(word, value);
         }
         ended_early += u32::from(fake.walk().1.is_some());
-        for treatment in [DROP_LOOPED, REWRITE, REWRITE] {
+        for treatment in [drop_looped(), rewrite(), rewrite()] {
             let mut all = fake.start();
             fake.block().treat(&mut all, &treatment);
             fake.walk();

@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "event",
     "membership",
     "group",
+    "swap",
     "block",
     "cursor",
     "vnet",

@@ -1,0 +1,139 @@
+//! Filters that were attached while packets were in the ring. Those packets
+//! passed an older filter, and are judged by the newer one before their block is
+//! handed out.
+//!
+//! Blocks are told apart by their sequence numbers: a packet that the older
+//! filter let in lies in the block that was open when no CPU was left inside it,
+//! or before.
+
+use super::selection::Selection;
+use crate::filter::{PacketView, Program};
+use std::collections::VecDeque;
+
+/// A filter that judges packets of blocks up to one.
+#[derive(Debug, Clone)]
+struct Judge {
+    up_to: u64,
+    program: Program,
+    /// See [`Selection::program`].
+    link_type: Option<Option<u16>>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// At most this many bytes of it are kept; 0: it is rejected.
+    Keep(u32),
+    /// Nobody knows: it stays as it is.
+    Unknown,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Late {
+    /// What is attached.
+    now: Selection,
+    block_size: u32,
+    /// Newest first; each ends before those in front of it.
+    judges: VecDeque<Judge>,
+    /// The block that is treated, and how much further each record is.
+    sequence: u64,
+    step: u64,
+    /// Blocks up to this one may have packets of a filter before `now`,
+    old_up_to: u64,
+    /// which kept at least so much of each,
+    old_kept: u32,
+    /// or cut some.
+    old_may_cut: bool,
+}
+
+impl Late {
+    /// The filter that a capture begins with.
+    pub fn new(now: Selection, block_size: u32) -> Self {
+        Self { now, block_size, ..Self::default() }
+    }
+
+    /// What is attached.
+    pub fn now(&self) -> &Selection {
+        &self.now
+    }
+
+    /// Goes on with a filter that was just attached, while the block `open` was
+    /// the open one, and `next` the next to be handed out. Until
+    /// [`settle`](Self::settle) says which was the last one with older packets,
+    /// every block may have some.
+    ///
+    /// Returns whether everything in the ring will be as the new filter wants it.
+    pub fn change(&mut self, to: Selection, next: u64, open: u64) -> bool {
+        let mut kept = self.now.least_kept();
+        // What fits a block, about: its end cuts the packets of any filter.
+        let room = self.block_size.saturating_sub(256);
+        if next <= self.old_up_to {
+            kept = kept.min(self.old_kept);
+            self.old_may_cut |= self.now.may_cut(self.block_size);
+        } else {
+            self.old_may_cut = self.now.may_cut(self.block_size);
+        }
+        self.now = to;
+        (self.old_up_to, self.old_kept) = (u64::MAX, kept);
+        // From the open block on they might judge the new filter's packets.
+        let closed = open.saturating_sub(1);
+        self.judges.iter_mut().for_each(|judge| judge.up_to = judge.up_to.min(closed));
+        self.judges.retain(|judge| judge.up_to >= next);
+        let sure = match self.now.program() {
+            Some((program, link_type)) => {
+                let needs = program.needs();
+                let sure = needs.known && needs.bytes <= kept.min(room);
+                let program = program.clone();
+                self.judges.push_front(Judge { up_to: u64::MAX, program, link_type });
+                sure
+            }
+            None if self.now.is_some() => false,
+            None => {
+                self.judges.clear();
+                true
+            }
+        };
+        // Bytes that were cut off do not come back.
+        sure && self.now.most_kept().min(room) <= kept
+    }
+
+    /// No CPU is inside an older filter any more: older packets are in blocks up
+    /// to this one, if in any.
+    pub fn settle(&mut self, last: u64) {
+        self.old_up_to = last;
+        if let Some(newest) = self.judges.front_mut().filter(|judge| judge.up_to == u64::MAX) {
+            newest.up_to = last;
+        }
+    }
+
+    /// Blocks are handed out in order: what only earlier ones needed is over.
+    /// Returns whether packets of this block may have been cut.
+    pub fn turn_to(&mut self, sequence: u64, step: u64) -> bool {
+        (self.sequence, self.step) = (sequence, step);
+        while self.judges.back().is_some_and(|judge| judge.up_to < sequence) {
+            self.judges.pop_back();
+        }
+        self.now.may_cut(self.block_size) || sequence <= self.old_up_to && self.old_may_cut
+    }
+
+    /// Whether packets of the block that was turned to are judged.
+    pub fn judges(&self) -> bool {
+        !self.judges.is_empty()
+    }
+
+    /// What becomes of record `number` of the block, from 0. The newest filter that
+    /// knows decides; `link_type` is that of the packet.
+    pub fn verdict(&self, packet: &PacketView<'_>, link_type: u16, number: u32) -> Verdict {
+        let sequence = self.sequence.wrapping_add(self.step.wrapping_mul(number.into()));
+        for judge in self.judges.iter().filter(|judge| sequence <= judge.up_to) {
+            if judge.link_type.is_some_and(|right_for| right_for.is_some_and(|t| t != link_type)) {
+                continue;
+            }
+            if let Ok(keep) = judge.program.verdict(packet) {
+                return Verdict::Keep(keep);
+            }
+        }
+        Verdict::Unknown
+    }
+}

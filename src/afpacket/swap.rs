@@ -1,0 +1,111 @@
+//! Another filter for a capture that is open.
+//!
+//! SO_ATTACH_FILTER does not wait for CPUs that are inside the old filter
+//! (net/core/filter.c __sk_attach_prog: rcu_assign_pointer). membarrier(2) does;
+//! after it the packets of the old filter are in the ring, up to the block that
+//! is open then.
+
+use crate::afpacket::capture::{Capture, closed};
+use crate::afpacket::selection::{self, Selection};
+use crate::config::flags;
+use crate::error::{Error, Kind, Result};
+use crate::filter::Filter;
+use crate::log::{self, Level};
+use crate::sys::process;
+use std::borrow::Cow;
+
+/// A refusal, where there is a filter already.
+fn explained(mut error: Error) -> Error {
+    if error.os == Some(libc::EPERM) {
+        return locked(error.option);
+    }
+    // The kernel charges the new program before it lets the old one go.
+    if error.os == Some(libc::ENOMEM) {
+        error.message.push_str(
+            "; the present filter counts until it is replaced: detach it first (NULL), and what \
+             comes meanwhile is filtered when its block is handed out",
+        );
+    }
+    error
+}
+
+/// The kernel's EPERM, of a socket that was locked.
+pub(super) fn locked(step: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(
+        Kind::SockOpt,
+        step,
+        "the filter is locked (NETRING_CAPTURE_LOCK_FILTER, netring_capture_lock_filter) and \
+         stays as it is: Operation not permitted (os error 1); open another capture for another \
+         filter",
+    )
+    .with_os(libc::EPERM)
+}
+
+impl Capture {
+    /// Puts a filter in the place of the present one; `None`: every packet, as
+    /// far as the configuration goes. Returns the number of the block from which
+    /// on it holds for sure; 0: for all that is handed out from now on.
+    ///
+    /// # Errors
+    /// `Config`, `Filter`, `SockOpt`: the old one stays. `BadHandle`.
+    pub fn set_filter(&self, filter: Option<&Filter>) -> Result<u64> {
+        let _one = self.swap.lock();
+        let at_once = self.with_reader(|reader| {
+            // Not ours: forked in a signal handler or log callback.
+            if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
+                return Err(closed());
+            }
+            let link_type = reader.bindings.now().link_type;
+            let selection = Selection::new(filter, &self.terms, || Ok(link_type))?;
+            let open = reader.consumer.open_sequence();
+            match &self.member {
+                None => selection.attach(&self.socket),
+                Some(member) => member.attach(&self.socket, &selection),
+            }
+            .map_err(explained)?;
+            let next = reader.consumer.next_sequence();
+            Ok(reader.treatment.late.change(selection, next, open))
+        })?;
+        // Readers go on meanwhile: each block is judged.
+        let mut settled = process::wait_for_cpus();
+        if self.ring.has_frames() && settled.is_ok() {
+            // A frame before the last older packet may still be being filled with a newer one.
+            settled = process::wait_for_cpus();
+        }
+        Ok(self.with_reader(|reader| {
+            let last = reader.consumer.open_sequence();
+            let empty = settled.is_ok() && reader.consumer.pending() == 0;
+            match settled {
+                Ok(()) if empty => reader.treatment.late.settle(last.wrapping_sub(1)),
+                Ok(()) => reader.treatment.late.settle(last),
+                // A late one might come into any block: each is judged from now on.
+                Err(errno) => reader.log(
+                    Level::Debug,
+                    format_args!("membarrier was refused ({errno}): every block is filtered again"),
+                ),
+            }
+            let from = if at_once || empty { 0 } else { last.wrapping_add(1) };
+            let name = self.name();
+            reader.log(Level::Info, format_args!("{name}: filter changed, from block {from} on"));
+            from
+        }))
+    }
+
+    /// Keeps the filter as it is for as long as the socket lives.
+    ///
+    /// # Errors
+    /// `SockOpt`, `BadHandle`.
+    pub fn lock_filter(&self) -> Result<()> {
+        let _one = self.swap.lock();
+        if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
+            return Err(closed());
+        }
+        match &self.member {
+            None => selection::lock(&self.socket)?,
+            Some(member) => member.lock(&self.socket)?,
+        }
+        self.info.lock().flags |= flags::LOCK_FILTER;
+        log::info!("{}: filter locked", self.name());
+        Ok(())
+    }
+}
