@@ -382,10 +382,8 @@ impl Group {
 
     /// Rollover counters of all members, those that have left included.
     pub fn stats(&self) -> GroupStats {
-        // Before the guard: the last holder of one of these must not be under it.
-        let captures;
         let state = self.0.state.lock();
-        captures = state.captures();
+        let captures = state.captures();
         let mut sum = state.left;
         let mut rolls_over = self.0.rolls_over();
         for capture in &captures {
@@ -395,7 +393,9 @@ impl Group {
             }
         }
         let members = state.members.len() as u32;
+        let last = let_go(captures);
         drop(state);
+        drop(last);
         GroupStats { members, rollover: rolls_over.then_some(sum) }
     }
 
@@ -488,8 +488,6 @@ impl Shared {
     /// Counts captures that have joined the kernel's group as members, and lets
     /// packets in where none is missing any more.
     fn enlist(&self, captures: &[Arc<Capture>], reservation: &mut Reservation<'_>) -> Result<()> {
-        // Before the guard: the last holder of one of these must not be under it.
-        let all;
         let mut state = self.state.lock();
         state.reserved -= std::mem::take(&mut reservation.count);
         state.members.extend(captures.iter().map(Arc::downgrade));
@@ -500,28 +498,15 @@ impl Shared {
             log::info!("fanout group {id}: {joined} of {members} members have joined");
             return Ok(());
         }
-        all = state.captures();
+        let all = state.captures();
         // What the kernel was doing with a packet when the last one joined is over.
         let waited = wait_for_receivers();
-        for (number, capture) in all.iter().enumerate() {
-            let Some(member) = &capture.member else { continue };
-            if let Err(mut error) = member.open(&capture.socket) {
-                error.message = format!(
-                    "member {} of {joined} could not be given its filter: {}",
-                    number + 1,
-                    error.message
-                );
-                if !state.open {
-                    // Nobody gets packets before everybody does.
-                    for capture in &all[..number] {
-                        capture.shut_member();
-                    }
-                }
-                return Err(error);
-            }
-        }
-        state.open = true;
+        let opened = open_gates(&all);
+        state.open |= opened.is_ok();
+        let last = let_go(all);
         drop(state);
+        drop(last);
+        opened?;
         if let Err(errno) = waited {
             log::warning!(
                 "fanout group {id}: the kernel could not be waited for ({errno}): a packet from \
@@ -792,19 +777,59 @@ fn wait_for_receivers() -> std::result::Result<(), Errno> {
     process::wait_for_cpus().or_else(|_| Socket::packet().map(drop))
 }
 
-impl Member {
-    /// Puts the member's own filter in place.
-    fn open(&self, socket: &Socket) -> Result<()> {
-        let mut gate = self.gate.lock();
-        let Gate::Shut { filter, locked } = &*gate else { return Ok(()) };
-        filter.attach(socket)?;
-        if *locked {
-            lock(socket)?;
-        }
-        *gate = Gate::Open;
-        Ok(())
-    }
+/// Gives up captures of the list while it is locked: so the socket of one that is
+/// closed ends with the close, which has to lock it too. Those whose owner went
+/// without a close are returned: they must not end here.
+fn let_go(captures: Vec<Arc<Capture>>) -> Vec<Capture> {
+    captures.into_iter().filter_map(Arc::into_inner).collect()
+}
 
+/// Puts the own filters of all of them in place, or of none: nobody gets packets
+/// before everybody does.
+fn open_gates(captures: &[Arc<Capture>]) -> Result<()> {
+    let numbered = |number: usize, mut error: Error| {
+        error.message = format!(
+            "member {} of {} could not be given its filter: {}",
+            number + 1,
+            captures.len(),
+            error.message
+        );
+        error
+    };
+    // Held to the end: another filter comes before this or after it.
+    let mut gates = Vec::with_capacity(captures.len());
+    for (number, capture) in captures.iter().enumerate() {
+        if let Some(member) = &capture.member {
+            gates.push((number, &capture.socket, member.gate.lock()));
+        }
+    }
+    let attached = gates.iter().try_for_each(|(number, socket, gate)| match &**gate {
+        Gate::Shut { filter, .. } => filter.attach(socket).map_err(|e| numbered(*number, e)),
+        Gate::Open | Gate::Ended => Ok(()),
+    });
+    // Only now: what is locked cannot be shut again.
+    let done = attached.and_then(|()| {
+        gates.iter_mut().try_for_each(|(number, socket, gate)| {
+            if let Gate::Shut { locked: true, .. } = **gate {
+                lock(socket).map_err(|e| numbered(*number, e))?;
+                **gate = Gate::Open;
+            }
+            Ok(())
+        })
+    });
+    for (_, socket, gate) in &mut gates {
+        match (&**gate, &done) {
+            (Gate::Shut { .. }, Ok(())) => **gate = Gate::Open,
+            (Gate::Shut { .. }, Err(_)) => {
+                let _ = shut(socket);
+            }
+            _ => {}
+        }
+    }
+    done
+}
+
+impl Member {
     /// Another filter: in place at once, or once the member gets packets.
     pub(super) fn attach(&self, socket: &Socket, to: &Selection) -> Result<()> {
         match &mut *self.gate.lock() {

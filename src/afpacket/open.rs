@@ -98,7 +98,12 @@ impl Capture {
             None => Terms::of(config, kernel_version),
             Some(group) => group.terms(config, kernel_version)?,
         };
-        let selection = Selection::new(config.filter.as_ref(), &terms, || {
+        let came_with = match &config.filter {
+            None => place.filter(group.is_some(), terms != Terms::default())?,
+            Some(_) => None,
+        };
+        let filter = config.filter.as_ref().or(came_with.as_ref());
+        let selection = Selection::new(filter, &terms, || {
             if any { Ok(None) } else { place.link_type(&name).map(Some) }
         })?;
         let ifindex = if any { 0 } else { place.find_interface(&name)? };

@@ -5,9 +5,10 @@
 use crate::afpacket::open::{descriptors, no_index, no_lookup, no_socket, not_found};
 use crate::config::{CaptureConfig, flags};
 use crate::error::{Error, Kind, Result};
+use crate::filter::{Filter, Program};
 use crate::log;
 use crate::packet::link_type;
-use crate::sys::handover::{self, Unfit};
+use crate::sys::handover::{self, Filtered, Unfit};
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::namespace::{self, Refused};
 use crate::sys::netlink::Netlink;
@@ -120,6 +121,26 @@ impl Place {
         match self.handed.take() {
             Some(socket) => Ok(socket),
             None => self.within(Socket::packet)?.map_err(no_socket),
+        }
+    }
+
+    /// The filter that the handed-over socket came with, where it has to be attached
+    /// anew: a group begins with a filter of its own, and a snap length or a
+    /// direction is part of the filter.
+    pub(super) fn filter(&self, in_group: bool, worked_in: bool) -> Result<Option<Filter>> {
+        let came_with = match &self.handed {
+            Some(socket) if in_group || worked_in => socket.came_with(),
+            _ => return Ok(None),
+        };
+        match came_with {
+            Filtered::No => Ok(None),
+            Filtered::By(program) => Program::new(program).map(|program| Some(program.into())),
+            Filtered::Otherwise => Err(Error::config(
+                "socket_fd",
+                "the handed-over socket has an eBPF filter, which a fanout group, snap_length or a \
+                 direction would take away: give it in the configuration \
+                 (netring_filter_new_ebpf), or take it off the socket",
+            )),
         }
     }
 

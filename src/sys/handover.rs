@@ -30,11 +30,22 @@ pub enum Unfit {
     Refused(&'static str, Errno),
 }
 
+/// The filter that a socket came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filtered {
+    /// None.
+    No,
+    /// This one.
+    By(Box<[SockFilter]>),
+    /// One that cannot be read: eBPF.
+    Otherwise,
+}
+
 /// What of a socket is to be undone.
 #[derive(Debug)]
 pub struct Lent {
-    /// The filter it came with, or what took its place, stays.
-    had_filter: bool,
+    /// It is put back. Where it cannot be, what took its place stays.
+    filtered: Filtered,
     /// Memberships, as they were joined.
     joined: Mutex<Vec<Box<[u8]>>>,
     /// Another process goes on with it.
@@ -48,7 +59,7 @@ pub fn take_over(fd: RawFd, kept: bool) -> std::result::Result<Socket, Unfit> {
         Errno(libc::EBADF) => Unfit::NotOpen,
         errno => Unfit::Refused("F_DUPFD_CLOEXEC", errno),
     })?;
-    let lent = Lent { had_filter: true, joined: Mutex::default(), kept: true };
+    let lent = Lent { filtered: Filtered::Otherwise, joined: Mutex::default(), kept: true };
     // Nothing is undone before it is known to be fit.
     let mut socket = Socket::lent(own, lent);
     fit(&socket)?;
@@ -58,10 +69,10 @@ pub fn take_over(fd: RawFd, kept: bool) -> std::result::Result<Socket, Unfit> {
     let set =
         unsafe { libc::fcntl(socket.fd().as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) };
     check(set).map_err(|errno| Unfit::Refused("F_SETFL", errno))?;
-    let had_filter = filter_length(&socket) != Ok(0);
+    let filtered = filter_of(&socket);
     // What it has counted so far.
     let _ = socket.get::<libc::tpacket_stats_v3>(SOL_PACKET, libc::PACKET_STATISTICS);
-    socket.lend(Lent { had_filter, joined: Mutex::default(), kept });
+    socket.lend(Lent { filtered, joined: Mutex::default(), kept });
     Ok(socket)
 }
 
@@ -96,23 +107,40 @@ fn fit(socket: &Socket) -> std::result::Result<(), Unfit> {
     Ok(())
 }
 
-/// How many instructions the socket's filter has; an eBPF one does not say.
-fn filter_length(socket: &Socket) -> Result<libc::socklen_t> {
-    let mut length = 0;
-    // SAFETY: room for none, which is said; SO_GET_FILTER asks for the number then.
+fn filter_of(socket: &Socket) -> Filtered {
+    // The first call says how many instructions there are; none where it is eBPF.
+    let Ok(length) = read_filter(socket, &mut []) else { return Filtered::Otherwise };
+    let mut program = vec![SockFilter::new(0, 0, 0, 0); length];
+    match read_filter(socket, &mut program) {
+        Ok(0) => Filtered::No,
+        Ok(read) if read == length => Filtered::By(program.into()),
+        _ => Filtered::Otherwise,
+    }
+}
+
+/// SO_GET_FILTER: as many instructions as the socket's filter has, which have to
+/// fit where there is room at all.
+fn read_filter(socket: &Socket, room: &mut [SockFilter]) -> Result<usize> {
+    let mut length = libc::socklen_t::try_from(room.len()).unwrap_or(0);
+    // SAFETY: room for as many instructions, which is how this option counts.
     check(unsafe {
         libc::getsockopt(
             socket.fd().as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_ATTACH_FILTER,
-            std::ptr::null_mut(),
+            room.as_mut_ptr().cast(),
             &mut length,
         )
     })?;
-    Ok(length)
+    Ok(length as usize)
 }
 
 impl Lent {
+    /// The filter that the socket came with.
+    pub fn filtered(&self) -> &Filtered {
+        &self.filtered
+    }
+
     /// Takes note of an option that was set.
     pub(super) fn note<T: Plain>(&self, level: i32, name: i32, value: &T) {
         if level != SOL_PACKET {
@@ -153,11 +181,12 @@ impl Lent {
         }
         // A member of a group cannot be bound to anything else: it rejects everything.
         let ended = socket.bind(ETH_P_UNUSED, 0).is_ok();
-        if !ended {
-            let _ = attach_filter(socket.fd(), &[SockFilter::new(0x06, 0, 0, 0)]);
-        } else if !self.had_filter {
-            let _ = socket.set(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0);
-        }
+        let _ = match &self.filtered {
+            _ if !ended => attach_filter(socket.fd(), &[SockFilter::new(0x06, 0, 0, 0)]),
+            Filtered::No => socket.set(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0),
+            Filtered::By(program) => attach_filter(socket.fd(), program),
+            Filtered::Otherwise => Ok(()),
+        };
         let none = libc::tpacket_req3 {
             tp_block_size: 0,
             tp_block_nr: 0,

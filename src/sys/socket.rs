@@ -1,7 +1,7 @@
 //! Packet sockets.
 
 use super::filter::SockFilter;
-use super::handover::Lent;
+use super::handover::{Filtered, Lent};
 use super::{Errno, Result, check};
 use std::ffi::CStr;
 use std::mem::{MaybeUninit, size_of};
@@ -60,6 +60,11 @@ impl Socket {
     /// Whether somebody else made it.
     pub fn is_lent(&self) -> bool {
         self.1.is_some()
+    }
+
+    /// The filter that a socket of somebody else's came with.
+    pub fn came_with(&self) -> &Filtered {
+        self.1.as_ref().map_or(&Filtered::No, Lent::filtered)
     }
 
     /// setsockopt(2).

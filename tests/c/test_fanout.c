@@ -10,6 +10,8 @@
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -1044,15 +1046,127 @@ static void without_detach(void *user)
     group = group_new(&config);
     first = join(group, "vb", &small);
     refuse(&detach);
-    join_fails(
-        group, "vb", &small,
-        &(struct failure){
-            NETRING_ESOCKOPT, ENOMEM, "SO_DETACH_FILTER", {"member 1 of 2", "could not be detached"}},
-        "the first one's filter");
+    join_fails(group, "vb", &small,
+               &(struct failure){NETRING_ESOCKOPT,
+                                 ENOMEM,
+                                 "SO_DETACH_FILTER",
+                                 {"member 1 of 2", "could not be detached"}},
+               "the first one's filter");
     send_flows(sender, 0, 20, 1, false);
     sleep_ms(5);
     is_int(capture_stats(first).seen, 0, "the first one still gets nothing");
     close_all(group, &first, 1);
+}
+
+/* What a filter may take, in this network namespace; what it was before. -1: cannot be set here. */
+static long option_memory(long most)
+{
+    FILE *file = fopen("/proc/sys/net/core/optmem_max", "r+e");
+    long before = -1;
+    bool set;
+
+    if (!file)
+        return -1;
+    set = fscanf(file, "%ld", &before) == 1;
+    rewind(file);
+    set = set && fprintf(file, "%ld", most) > 0 && fflush(file) == 0;
+    fclose(file);
+    return set ? before : -1;
+}
+
+/* The second member's filter is refused when the last one joins: nobody gets packets, and all do
+ * once it is possible. */
+static void test_later_than_refused(void)
+{
+    enum { LENGTH = 2000 };
+    static struct sock_filter program[LENGTH];
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config large = small_config(), small = large;
+    struct netring_group *group;
+    struct netring_capture *captures[3];
+    long before;
+
+    for (int i = 0; i < LENGTH - 1; i++)
+        program[i] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0);
+    program[LENGTH - 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0x40000);
+    if (netring_filter_new(program, LENGTH, &large.filter, NULL) != 0)
+        tap_bail("netring_filter_new");
+    config.members = 3;
+    group = group_new(&config);
+    captures[0] = join(group, "vb", &small);
+    captures[1] = join(group, "vb", &large);
+    before = option_memory(4096);
+    if (before < 0) {
+        tap_skip("a filter that is refused for want of memory", "optmem_max cannot be set here");
+    } else {
+        join_fails(group, "vb", &small,
+                   &(struct failure){
+                       NETRING_ESOCKOPT, ENOMEM, "SO_ATTACH_FILTER", {"member 2 of 3", "optmem"}},
+                   "the second one's filter");
+        send_flows(sender, 0, 30, 1, false);
+        sleep_ms(5);
+        is_int(capture_stats(captures[0]).seen, 0, "the first one gets nothing yet");
+        option_memory(before);
+    }
+    captures[2] = join(group, "vb", &small);
+    send_flows(sender, 0, 30, 1, false);
+    is_int(await_sum(captures, 3, 30), 30, "filters fit again: sum over members = sent");
+    is_int(capture_stats(captures[0]).seen, 10, "filters fit again: the first one has its share");
+    netring_filter_free(large.filter);
+    close_all(group, captures, 3);
+}
+
+/* ---- a close while another thread is busy with the group ---- */
+
+struct busy {
+    struct netring_group *group;
+    struct netring_capture *joined;
+    atomic_bool inside, go_on;
+};
+
+/* Stays in the line that says that packets come from now on. */
+static void lingers(void *user, uint32_t level, const char *message)
+{
+    struct busy *busy = user;
+    int64_t end = now_ms() + tap_patience(3000);
+
+    (void)level;
+    if (!strstr(message, "packets come from now on"))
+        return;
+    atomic_store(&busy->inside, true);
+    while (!atomic_load(&busy->go_on) && now_ms() < end)
+        sleep_ms(1);
+}
+
+static void *joins_slowly(void *user)
+{
+    struct busy *busy = user;
+
+    busy->joined = join(busy->group, "vb", NULL);
+    return NULL;
+}
+
+/* A close has ended the socket when it returns, whoever is busy with the group. */
+static void test_close_beside_join(void)
+{
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct busy busy = {.group = group_new(&config)};
+    struct netring_capture *first = join(busy.group, "vb", NULL);
+    pthread_t thread;
+
+    netring_log_set(NETRING_LOG_INFO, lingers, &busy);
+    if (pthread_create(&thread, NULL, joins_slowly, &busy) != 0)
+        tap_bail("pthread_create");
+    while (!atomic_load(&busy.inside))
+        sleep_ms(1);
+    capture_close(first);
+    /* All of it goes to the one that is left. */
+    send_flows(sender, 0, 20, 1, false);
+    atomic_store(&busy.go_on, true);
+    pthread_join(thread, NULL);
+    netring_log_set(0, NULL, NULL);
+    is_int(await_sum(&busy.joined, 1, 20), 20, "closed beside a join: its share is the other's");
+    close_all(busy.group, &busy.joined, 1);
 }
 
 /* A held block that cannot be copied keeps the socket, and the socket its share. It receives
@@ -1553,7 +1667,7 @@ static void test_elsewhere(void)
     struct netring_capture_config small = small_config(), other = small;
     struct netring_group *group = group_new(&config);
     struct netring_capture *captures[2] = {join(group, "lo", &small), NULL};
-    int sockets[2] = {-1, -1};
+    int sockets[2] = {-1, -1}, program;
 
     other.flags |= NETRING_CAPTURE_NETNS_FD;
     other.netns_fd = net_namespace_new();
@@ -1577,6 +1691,19 @@ static void test_elsewhere(void)
     is_int(capture_stats(captures[0]).seen, 10, "handed-over sockets: shared");
     is_int(netring_group_open(group, "vb", &other, NULL, captures, 2, NULL), NETRING_EINVAL,
            "one handed-over socket for two captures");
+    program = ebpf_length();
+    if (program < 0) {
+        tap_skip("a handed-over socket with an eBPF filter", "bpf(2) is not allowed here");
+    } else {
+        other.socket_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+        if (setsockopt(other.socket_fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program) != 0)
+            tap_bail("SO_ATTACH_BPF");
+        join_fails(group, "vb", &other,
+                   &(struct failure){NETRING_EINVAL, 0, "socket_fd", {"has an eBPF filter"}},
+                   "a handed-over socket with an eBPF filter");
+        close(other.socket_fd);
+        close(program);
+    }
     for (int i = 0; i < 2; i++)
         close(sockets[i]);
     close_all(group, captures, 2);
@@ -1653,6 +1780,8 @@ int main(void)
     test_immediate();
     test_locked(false);
     test_locked(true);
+    test_later_than_refused();
+    test_close_beside_join();
     test_refused();
     return tap_end();
 }

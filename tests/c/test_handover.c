@@ -383,6 +383,86 @@ static void test_filter_of_the_parent(void)
     close(fd);
 }
 
+static int filter_of_the_socket(int fd)
+{
+    socklen_t length = 0;
+
+    return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &length) == 0 ? (int)length : -1;
+}
+
+/* The parent's filter is not locked: it gives way to the worker's, is in force in a group and under
+ * a snap length too, and is there again after each close and each open that failed. */
+static void test_filter_comes_back(void)
+{
+    const struct failure absent = {
+        NETRING_EINVAL, 0, "interface", {"is not the interface of the group's first member"}};
+    struct netring_group_config group_config = NETRING_GROUP_CONFIG_INIT;
+    struct sock_filter short_only[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 200, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, 50),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_fprog program = {COUNT(short_only), short_only};
+    struct netring_capture_config config, plain = small_config();
+    struct netring_capture *capture, *first;
+    struct netring_group *group;
+    struct netring_error error;
+    int fd = packet_socket(), rc;
+
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+        tap_bail("a filter: %s", strerror(errno));
+    config = config_on(fd);
+    config.filter = only_large();
+    capture = capture_open("v0", &config);
+    send_frames(sender, 0, 10, 300);
+    send_frames(sender, 10, 10, 100);
+    await_seen(capture, 10);
+    capture_close(capture);
+    netring_filter_free(config.filter);
+    config.filter = NULL;
+    is_int(filter_of_the_socket(fd), COUNT(short_only), "the parent's filter is there again");
+
+    for (uint32_t snap = 0; snap <= 40; snap += 40) {
+        struct records records = {0, 0, NULL};
+
+        config.snap_length = snap;
+        capture = capture_open("v0", &config);
+        send_frames(sender, 0, 10, 300);
+        send_frames(sender, 10, 10, 100);
+        receive(capture, 10, SOON, &records);
+        is_int(capture_stats(capture).seen, 10, "snap length %u: the parent's filter decides",
+               snap);
+        is_int(records.count ? records.v[0].packet.caplen : 0, snap ? snap : 50,
+               "snap length %u: the parent's filter cuts", snap);
+        records_free(&records);
+        capture_close(capture);
+        is_int(filter_of_the_socket(fd), COUNT(short_only), "snap length %u: it is as it was",
+               snap);
+    }
+    config.snap_length = 0;
+
+    if (netring_group_new(&group_config, &group, NULL) != 0 ||
+        netring_group_join(group, "v1", &plain, &first, NULL) != 0)
+        tap_bail("a group");
+    error_spoil(&error);
+    errno = 0;
+    rc = netring_group_join(group, "v0", &config, &capture, &error);
+    is_failure(rc, errno, &error, &absent, "a join that fails");
+    is_int(filter_of_the_socket(fd), COUNT(short_only), "a join that fails: the filter is there");
+    capture_close(first);
+    if (netring_group_join(group, "v0", &config, &capture, &error) != 0)
+        tap_bail("netring_group_join: %s", error.message);
+    send_frames(sender, 0, 10, 300);
+    send_frames(sender, 10, 10, 100);
+    await_seen(capture, 10);
+    is_int(capture_stats(capture).seen, 10, "in a group: the parent's filter decides");
+    is_int(filter_of_the_socket(fd), COUNT(short_only), "in a group: it is in force");
+    capture_close(capture);
+    netring_group_free(group);
+    close(fd);
+}
+
 /* ---- errors ---- */
 
 static void without_memberships(void *user)
@@ -501,6 +581,7 @@ int main(void)
     sender = net_sender("v1");
     test_close();
     test_filter_of_the_parent();
+    test_filter_comes_back();
     test_errors();
     test_workers();
     close(sender);
