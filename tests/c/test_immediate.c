@@ -317,6 +317,7 @@ static void test_signals(void)
     struct netring_block *block;
     struct records records = {0};
     struct waiter waiter;
+    int64_t since;
 
     is_int(netring_capture_flush(capture), 0, "a flush has nothing to do");
     is_int(netring_capture_next_block(capture, 0, &block), 0, "nothing");
@@ -325,8 +326,9 @@ static void test_signals(void)
     is_int(netring_capture_next_block(capture, 0, &block), 0, "one");
     waiter_start(&waiter, &wait_kinds[0], capture);
     sleep_ms(20);
+    since = now_ms();
     netring_capture_wakeup(capture);
-    waiter_ends(&waiter, NETRING_EWAKEUP, now_ms(), "a wakeup ends a wait");
+    waiter_ends(&waiter, NETRING_EWAKEUP, since, "a wakeup ends a wait");
     send_frames(sender, 1, 3, 60);
     await_seen(capture, 3);
     netring_capture_stop(capture);
