@@ -53,11 +53,6 @@ impl Late {
         Self { now, block_size, ..Self::default() }
     }
 
-    /// What is attached.
-    pub fn now(&self) -> &Selection {
-        &self.now
-    }
-
     /// Goes on with a filter that was just attached, while the block `open` was
     /// the open one, and `next` the next to be handed out. Until
     /// [`settle`](Self::settle) says which was the last one with older packets,
@@ -135,5 +130,102 @@ impl Late {
             }
         }
         Verdict::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::selection::Terms;
+    use super::*;
+    use crate::filter::Instruction;
+
+    /// Packets whose first byte has the bit; `unknown`: after a look at the CPU.
+    fn filter(bit: u32, keep: u32, unknown: bool) -> Selection {
+        let mut code = vec![
+            Instruction::new(0x30, 0, 0, 0),
+            Instruction::new(0x45, 0, 1, bit),
+            Instruction::new(0x06, 0, 0, keep),
+            Instruction::new(0x06, 0, 0, 0),
+        ];
+        if unknown {
+            code.insert(0, Instruction::new(0x20, 0, 0, 0xffff_f024));
+        }
+        let program = Program::new(&code).unwrap().into();
+        Selection::new(Some(&program), &Terms::default(), || Ok(Some(1))).unwrap()
+    }
+
+    const ALL: u32 = 1 << 20;
+
+    fn judged(late: &mut Late, sequence: u64, first: u8) -> Verdict {
+        late.turn_to(sequence, 0);
+        late.verdict(&PacketView::new(&[first; 60]), 1, 0)
+    }
+
+    #[test]
+    fn blocks_up_to_the_boundary_are_judged() {
+        let mut late = Late::new(Selection::default(), 1 << 20);
+        assert!(late.change(filter(1, ALL, false), 3, 7));
+        // Not settled: any block.
+        assert_eq!(judged(&mut late, 3, 2), Verdict::Keep(0));
+        late.settle(7);
+        assert_eq!(judged(&mut late, 4, 1), Verdict::Keep(ALL));
+        assert_eq!(judged(&mut late, 7, 2), Verdict::Keep(0));
+        assert_eq!(judged(&mut late, 8, 2), Verdict::Unknown);
+        assert!(!late.judges());
+    }
+
+    #[test]
+    fn the_newest_that_knows_decides() {
+        let mut late = Late::new(Selection::default(), 1 << 20);
+        assert!(late.change(filter(1, ALL, false), 1, 4));
+        late.settle(4);
+        assert!(late.change(filter(2, ALL, false), 1, 6));
+        late.settle(6);
+        for sequence in 1..=6 {
+            assert_eq!(judged(&mut late, sequence, 1), Verdict::Keep(0));
+            assert_eq!(judged(&mut late, sequence, 2), Verdict::Keep(ALL));
+        }
+        // None: everything that came.
+        assert!(late.change(Selection::default(), 3, 6));
+        assert!(!late.judges());
+    }
+
+    #[test]
+    fn an_older_one_never_judges_packets_of_a_newer_one() {
+        let mut late = Late::new(Selection::default(), 1 << 20);
+        assert!(late.change(filter(1, ALL, false), 1, 5));
+        late.settle(5);
+        // Block 5 is still open, and gets packets that only the new one lets in.
+        assert!(!late.change(filter(2, ALL, true), 1, 5));
+        late.settle(5);
+        assert_eq!(judged(&mut late, 4, 2), Verdict::Keep(0));
+        assert_eq!(judged(&mut late, 5, 2), Verdict::Unknown);
+        // The same of frames that are handed out together.
+        let mut late = Late::new(Selection::default(), 1 << 11);
+        assert!(late.change(filter(1, ALL, false), 1, 5));
+        late.settle(5);
+        late.turn_to(4, 1);
+        let packet = PacketView::new(&[2; 60]);
+        let verdicts = [0, 1, 2].map(|number| late.verdict(&packet, 1, number));
+        assert_eq!(verdicts, [Verdict::Keep(0), Verdict::Keep(0), Verdict::Unknown]);
+    }
+
+    #[test]
+    fn what_was_cut_stays_cut() {
+        let mut late = Late::new(filter(1, 96, false), 1 << 20);
+        assert!(late.turn_to(1, 0));
+        assert!(late.clone().change(filter(2, 60, false), 1, 4));
+        assert!(!late.clone().change(filter(2, ALL, false), 1, 4));
+        assert!(!late.clone().change(Selection::default(), 1, 4));
+        // As long as such packets may be in the ring, whatever came between.
+        late.change(filter(1, ALL, false), 1, 4);
+        late.settle(4);
+        assert!(late.turn_to(4, 0));
+        assert!(!late.clone().change(filter(2, ALL, false), 4, 6));
+        assert!(!late.turn_to(5, 0));
+        assert!(late.change(filter(2, ALL, false), 5, 6));
+        // What does not fit a block is cut by that, with any filter.
+        let mut small = Late::new(Selection::default(), 1 << 12);
+        assert!(small.change(filter(2, ALL, false), 1, 4));
     }
 }

@@ -10,7 +10,7 @@ use crate::afpacket::selection::{self, Selection};
 use crate::config::flags;
 use crate::error::{Error, Kind, Result};
 use crate::filter::Filter;
-use crate::log::{self, Level};
+use crate::log;
 use crate::sys::process;
 use std::borrow::Cow;
 
@@ -49,7 +49,7 @@ impl Capture {
     /// # Errors
     /// `Config`, `Filter`, `SockOpt`: the old one stays. `BadHandle`.
     pub fn set_filter(&self, filter: Option<&Filter>) -> Result<u64> {
-        let _one = self.swap.lock();
+        let one = self.swap.lock();
         let at_once = self.with_reader(|reader| {
             // Not ours: forked in a signal handler or log callback.
             if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
@@ -72,23 +72,24 @@ impl Capture {
             // A frame before the last older packet may still be being filled with a newer one.
             settled = process::wait_for_cpus();
         }
-        Ok(self.with_reader(|reader| {
+        let from = self.with_reader(|reader| {
             let last = reader.consumer.open_sequence();
             let empty = settled.is_ok() && reader.consumer.pending() == 0;
             match settled {
                 Ok(()) if empty => reader.treatment.late.settle(last.wrapping_sub(1)),
                 Ok(()) => reader.treatment.late.settle(last),
                 // A late one might come into any block: each is judged from now on.
-                Err(errno) => reader.log(
-                    Level::Debug,
-                    format_args!("membarrier was refused ({errno}): every block is filtered again"),
-                ),
+                Err(_) => {}
             }
-            let from = if at_once || empty { 0 } else { last.wrapping_add(1) };
-            let name = self.name();
-            reader.log(Level::Info, format_args!("{name}: filter changed, from block {from} on"));
-            from
-        }))
+            if at_once || empty { 0 } else { last.wrapping_add(1) }
+        });
+        // A log callback may call this.
+        drop(one);
+        if let Err(errno) = settled {
+            log::info!("membarrier was refused ({errno}): every block is filtered again");
+        }
+        log::info!("{}: filter changed, from block {from} on", self.name());
+        Ok(from)
     }
 
     /// Keeps the filter as it is for as long as the socket lives.
@@ -96,7 +97,7 @@ impl Capture {
     /// # Errors
     /// `SockOpt`, `BadHandle`.
     pub fn lock_filter(&self) -> Result<()> {
-        let _one = self.swap.lock();
+        let one = self.swap.lock();
         if self.waiter.signals.is_closing() || !self.belongs().is_ours() {
             return Err(closed());
         }
@@ -105,6 +106,7 @@ impl Capture {
             Some(member) => member.lock(&self.socket)?,
         }
         self.info.lock().flags |= flags::LOCK_FILTER;
+        drop(one);
         log::info!("{}: filter locked", self.name());
         Ok(())
     }

@@ -2,7 +2,9 @@
  * program; and the direction. Packets that were in the ring at the time of a change are seen
  * through the new filter, and none that both accept is lost, under a sender that does not stop.
  *
- * no-valgrind: system calls and numbers, which ASan and the Rust tests see as well */
+ * no-valgrind: system calls and numbers, which ASan and the Rust tests see as well
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "support.h"
 
 #include <errno.h>
