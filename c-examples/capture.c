@@ -45,7 +45,8 @@ static const char help[] =
     "  -c, --count N         end after N packets\n"
     "  -s, --snaplen BYTES   keep only so much of a packet (default: all)\n"
     "  -p, --promiscuous     also packets for other machines (not with any)\n"
-    "  -d, --direction WHICH in (what comes), both (default); the kernel leaves out the rest\n"
+    "  -d, --direction WHICH in (what comes), out (what this host sends), both (default); the\n"
+    "                        kernel leaves out the rest\n"
     "      --immediate       each packet at once, not in blocks: for few packets, shown soon\n"
     "      --netns NAMESPACE in another network namespace: a name (ip netns), a path, or the\n"
     "                        number of a process in it\n"
@@ -1200,11 +1201,13 @@ static bool parse(int argc, char **argv, struct options *o)
             o->promiscuous = true;
             break;
         case 'd':
-            o->flags &= ~NETRING_CAPTURE_IGNORE_OUTGOING;
+            o->flags &= ~(NETRING_CAPTURE_IGNORE_OUTGOING | NETRING_CAPTURE_IGNORE_INCOMING);
             if (strcmp(optarg, "in") == 0) {
                 o->flags |= NETRING_CAPTURE_IGNORE_OUTGOING;
+            } else if (strcmp(optarg, "out") == 0) {
+                o->flags |= NETRING_CAPTURE_IGNORE_INCOMING;
             } else if (strcmp(optarg, "both") != 0) {
-                fprintf(stderr, "capture: -d takes in or both, not \"%s\"\n", optarg);
+                fprintf(stderr, "capture: -d takes in, out or both, not \"%s\"\n", optarg);
                 return false;
             }
             break;

@@ -203,6 +203,7 @@ int main(int argc, char **argv)
     struct netring_error err;
     pthread_t sender;
     double seconds = 0, begin, last;
+    char *end;
     long mode = 0, started = 0;
     int option;
 
@@ -218,7 +219,9 @@ int main(int argc, char **argv)
                 ;
             break;
         case 's':
-            seconds = strtod(optarg, NULL);
+            seconds = strtod(optarg, &end);
+            if (end == optarg || *end != '\0')
+                seconds = -1;
             break;
         case 'h':
             fputs(help, stdout);
@@ -262,15 +265,15 @@ int main(int argc, char **argv)
 
     begin = last = now();
     while (!ending && atomic_load(&failed) == 0) {
-        double next = last + 1, end = begin + seconds;
+        double next = last + 1, over = begin + seconds;
 
-        if (seconds > 0 && next > end)
-            next = end;
+        if (seconds > 0 && next > over)
+            next = over;
         while (!ending && now() < next)
             usleep(20000);
         print_rates(now() - last);
         last = now();
-        if (seconds > 0 && last >= end)
+        if (seconds > 0 && last >= over)
             break;
     }
     ending = 1;

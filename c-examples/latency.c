@@ -6,10 +6,12 @@
  *
  *   blocks    the default: a block is handed over when it is full, or its time is over (here 10 ms)
  *   waiting   immediate mode, the thread sleeps until a packet is there
- *   spinning  immediate mode, the thread asks again and again: the fastest, and a whole CPU
+ *   spinning  immediate mode, the thread asks again and again: the fastest, if it has a CPU to
+ *             itself; where it shares one, the others' turns of some ms are what is seen
  *
- * A packet's time is when the kernel received it, so what is measured is the time from there to
- * where the program has it in its hands; `clock` says who stamped it.
+ * A packet's time is when the kernel copied it into the ring (NETRING_CLOCK_COPY; with `clock` of
+ * the configuration NETRING_CLOCK_SOFTWARE it would be when it came in). What is measured is the
+ * time from there to where the program has it in its hands.
  *
  * Exit codes: 0 done (also after Ctrl-C), 1 failed, 2 wrong usage.
  */
@@ -33,8 +35,11 @@ static const char help[] =
     "usage: latency [-m MODE] [-n PACKETS] [INTERFACE]\n"
     "How long packets take from the kernel to this program, as histograms.\n"
     "\n"
-    "  -m MODE     blocks, waiting or spinning (default: one after the other)\n"
-    "  -n PACKETS  how many of each (default: 2000)\n"
+    "  -m MODE     one way to wait only (default: one after the other):\n"
+    "                blocks    blocks of packets, handed over after 10 ms at most\n"
+    "                waiting   immediate mode, asleep until a packet is there\n"
+    "                spinning  immediate mode, asking all the time: needs a CPU to itself\n"
+    "  -n PACKETS  how many each way (default: 2000)\n"
     "  -h          this text\n"
     "\n"
     "Without an interface: on lo, with traffic of its own. Exit codes: 0 done, 1 failed, 2 wrong\n"

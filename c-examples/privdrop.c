@@ -204,8 +204,9 @@ static int work(int fd, const char *interface, uint64_t count, bool demo)
         fflush(stdout);
     }
     if (netring_capture_stats(capture, &stats, sizeof stats) == 0)
-        printf("%" PRIu64 " packets; %" PRIu64 " received, %" PRIu64 " dropped\n", seen,
-               stats.received, stats.dropped);
+        printf("%" PRIu64 " packets; %" PRIu64 " received, %" PRIu64
+               " of them second copies on lo; %" PRIu64 " dropped\n",
+               seen, stats.received, stats.looped, stats.dropped);
     netring_capture_close(capture);
     return demo && seen < count ? EXIT_FAILURE : EXIT_SUCCESS;
 }

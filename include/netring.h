@@ -142,8 +142,8 @@ const char *netring_version_string(void);
 /** The limit on locked memory is too small. For AF_XDP: nothing returns it yet. */
 #define NETRING_EMEMLOCK (-4102)
 /**
- * A filter program was refused; struct netring_error names the instruction.
- * errno: EINVAL.
+ * A filter was refused; struct netring_error names the instruction of a program,
+ * or the place in an expression. errno: EINVAL.
  */
 #define NETRING_EFILTER (-4103)
 /**
@@ -630,7 +630,7 @@ int netring_filter_listing(struct netring_filter *filter,
  * Do not capture what this host sends; done by the kernel
  * (PACKET_IGNORE_OUTGOING). Before Linux 4.20 four instructions in front of the
  * filter do it, which may then have 4092; with an eBPF program it is
- * NETRING_ESOCKOPT there.
+ * NETRING_ESOCKOPT there. Not with NETRING_CAPTURE_IGNORE_INCOMING.
  */
 #define NETRING_CAPTURE_IGNORE_OUTGOING 0x8
 /**
@@ -723,7 +723,8 @@ int netring_filter_listing(struct netring_filter *filter,
  * calling thread is, which stays where it is: the sockets are made on a thread
  * of their own, without signals, that ends with the open. It takes CAP_SYS_ADMIN
  * in the user namespace that owns it and in the caller's own, and CAP_NET_RAW
- * there; nothing later does. The capture keeps the namespace alive.
+ * there; nothing later does. Without CAP_SYS_ADMIN the open is NETRING_EIO, errno
+ * EPERM, option "setns". The capture keeps the namespace alive.
  */
 #define NETRING_CAPTURE_NETNS_FD 0x10000
 /**
@@ -737,7 +738,8 @@ int netring_filter_listing(struct netring_filter *filter,
  * Capture only what this host sends. On loopback devices, where each packet is
  * seen going out and coming in, that is each packet once. The kernel has no
  * option for it: four instructions in front of the filter do it, so that a
- * filter may have 4092, and an eBPF program is NETRING_EINVAL.
+ * filter may have 4092, and an eBPF program is NETRING_EINVAL. Not with
+ * NETRING_CAPTURE_IGNORE_OUTGOING.
  */
 #define NETRING_CAPTURE_IGNORE_INCOMING 0x400
 /**
@@ -785,7 +787,9 @@ struct netring_capture_config {
      * for up to that long, on average half; before, in ticks of the kernel's
      * clock. 0: only full blocks (the kernel's longest: 49 days since Linux
      * 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
-     * Without effect with NETRING_CAPTURE_IMMEDIATE.
+     * However little comes, a block with a packet in it is used up by then: a
+     * reader that pauses for block_count times as long (3.8 s by default) may lose
+     * packets. Without effect with NETRING_CAPTURE_IMMEDIATE.
      */
     uint32_t block_timeout;
     /**
@@ -1082,7 +1086,8 @@ struct netring_stats {
  * refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
  * owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
  * NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
- * NETRING_ENOTSUP, Linux before 4.14, or a driver that cannot stamp as `clock`
+ * NETRING_EFILTER also: an expression has no meaning for the interface's link type
+ * (option "expression"). NETRING_ENOTSUP, Linux before 4.14, or a driver that cannot stamp as `clock`
  * says. `err` names the step, the value and what
  * to do; docs/errors.md lists every one. On an error `*out` is not written.
  * Ownership: the caller closes `*out` with netring_capture_close. MT-Safe.
@@ -1792,7 +1797,8 @@ int netring_group_free(struct netring_group *group);
  * Returns 0. Errors, after which the old filter is in force: NETRING_EINVAL,
  * the filter does not go with the configuration: an eBPF program or "ret a"
  * with a `snap_length`, an eBPF program or one of more than 4092 instructions
- * with NETRING_CAPTURE_IGNORE_INCOMING. NETRING_EFILTER, NETRING_ESOCKOPT, the
+ * with NETRING_CAPTURE_IGNORE_INCOMING. NETRING_EFILTER, an expression has no
+ * meaning for the capture's link type. NETRING_EFILTER, NETRING_ESOCKOPT, the
  * kernel refuses the filter: ENOMEM for its size, to which that of the old one
  * is added for the moment (net.core.optmem_max); EPERM, the filter is locked.
  * NETRING_EBADF, not a capture, not a filter, or closed meanwhile. MT-Safe.

@@ -36,6 +36,12 @@ if ip link add v0 type veth peer name v1 && ip address add 10.9.0.1/24 dev v0 &&
     timeout 20 "$capture" -i v0 -d both -c 5 "$udp" >"$work/out" 2>"$work/err"
     [ "$(lines ' v0/out .*10\.9\.0\.2:9 UDP')" -eq 5 ]
     check $? "-d both: they are shown"
+    timeout 20 "$capture" -i v0 -d out -c 5 "$udp" >"$work/out" 2>"$work/err"
+    [ "$(lines ' v0/out .*10\.9\.0\.2:9 UDP')" -eq 5 ]
+    check $? "-d out: they are shown on the sender's side"
+    timeout -s INT 2 "$capture" -i v1 -d out "$udp" >"$work/out" 2>"$work/err"
+    [ ! -s "$work/out" ] && grep -q '^0 seen by the kernel' "$work/err"
+    check $? "-d out: and not on the other one"
     timeout 20 "$capture" -i v1 --immediate --profile low-memory -c 5 "$udp" >"$work/out" 2>"$work/err"
     [ "$(lines '10\.9\.0\.2:9 UDP')" -eq 5 ]
     check $? "--immediate"

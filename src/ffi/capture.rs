@@ -279,7 +279,8 @@ pub(crate) fn on_capture(
 /// refused it. NETRING_EPERM, no CAP_NET_RAW in the user namespace that
 /// owns the network namespace. NETRING_ESOCKET, NETRING_ESOCKOPT,
 /// NETRING_EFILTER, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
-/// NETRING_ENOTSUP, Linux before 4.14, or a driver that cannot stamp as `clock`
+/// NETRING_EFILTER also: an expression has no meaning for the interface's link type
+/// (option "expression"). NETRING_ENOTSUP, Linux before 4.14, or a driver that cannot stamp as `clock`
 /// says. `err` names the step, the value and what
 /// to do; docs/errors.md lists every one. On an error `*out` is not written.
 /// Ownership: the caller closes `*out` with netring_capture_close. MT-Safe.

@@ -34,7 +34,7 @@ pub const NETRING_CAPTURE_ALL_MULTICAST: u64 = 0x4;
 /// Do not capture what this host sends; done by the kernel
 /// (PACKET_IGNORE_OUTGOING). Before Linux 4.20 four instructions in front of the
 /// filter do it, which may then have 4092; with an eBPF program it is
-/// NETRING_ESOCKOPT there.
+/// NETRING_ESOCKOPT there. Not with NETRING_CAPTURE_IGNORE_INCOMING.
 pub const NETRING_CAPTURE_IGNORE_OUTGOING: u64 = 0x8;
 /// Keep outgoing packets of loopback devices, where each packet is then seen
 /// twice. By default they are marked away and counted as `looped`.
@@ -107,7 +107,8 @@ pub const NETRING_CAPTURE_HARDWARE_STAMPING: u64 = 0x8000;
 /// calling thread is, which stays where it is: the sockets are made on a thread
 /// of their own, without signals, that ends with the open. It takes CAP_SYS_ADMIN
 /// in the user namespace that owns it and in the caller's own, and CAP_NET_RAW
-/// there; nothing later does. The capture keeps the namespace alive.
+/// there; nothing later does. Without CAP_SYS_ADMIN the open is NETRING_EIO, errno
+/// EPERM, option "setns". The capture keeps the namespace alive.
 pub const NETRING_CAPTURE_NETNS_FD: u64 = 0x10000;
 /// Use the packet socket `socket_fd`, which somebody with CAP_NET_RAW has made
 /// with socket(AF_PACKET, SOCK_RAW, 0) and handed over, by inheritance or with
@@ -118,7 +119,8 @@ pub const NETRING_CAPTURE_SOCKET_FD: u64 = 0x20000;
 /// Capture only what this host sends. On loopback devices, where each packet is
 /// seen going out and coming in, that is each packet once. The kernel has no
 /// option for it: four instructions in front of the filter do it, so that a
-/// filter may have 4092, and an eBPF program is NETRING_EINVAL.
+/// filter may have 4092, and an eBPF program is NETRING_EINVAL. Not with
+/// NETRING_CAPTURE_IGNORE_OUTGOING.
 pub const NETRING_CAPTURE_IGNORE_INCOMING: u64 = 0x400;
 /// Lock the filter as the last step of the open (SO_LOCK_FILTER, Linux 3.9):
 /// netring_capture_set_filter is refused, also to a process that is given the
@@ -179,7 +181,9 @@ pub struct netring_capture_config {
     /// for up to that long, on average half; before, in ticks of the kernel's
     /// clock. 0: only full blocks (the kernel's longest: 49 days since Linux
     /// 6.18, 65535 ms before). NETRING_BLOCK_TIMEOUT_KERNEL: the kernel's choice.
-    /// Without effect with NETRING_CAPTURE_IMMEDIATE.
+    /// However little comes, a block with a packet in it is used up by then: a
+    /// reader that pauses for block_count times as long (3.8 s by default) may lose
+    /// packets. Without effect with NETRING_CAPTURE_IMMEDIATE.
     pub block_timeout: u32,
     /// Microseconds of busy polling of the device queue (SO_BUSY_POLL); 0
     /// (default): off. Needs a kernel with CONFIG_NET_RX_BUSY_POLL, and before

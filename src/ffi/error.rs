@@ -44,8 +44,8 @@ pub const NETRING_ESOCKOPT: c_int = -4100;
 pub const NETRING_EWAKEUP: c_int = -4101;
 /// The limit on locked memory is too small. For AF_XDP: nothing returns it yet.
 pub const NETRING_EMEMLOCK: c_int = -4102;
-/// A filter program was refused; struct netring_error names the instruction.
-/// errno: EINVAL.
+/// A filter was refused; struct netring_error names the instruction of a program,
+/// or the place in an expression. errno: EINVAL.
 pub const NETRING_EFILTER: c_int = -4103;
 /// An XDP program was refused. errno: EINVAL. For AF_XDP: nothing returns it
 /// yet.

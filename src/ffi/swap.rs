@@ -40,7 +40,8 @@ use std::ffi::c_int;
 /// Returns 0. Errors, after which the old filter is in force: NETRING_EINVAL,
 /// the filter does not go with the configuration: an eBPF program or "ret a"
 /// with a `snap_length`, an eBPF program or one of more than 4092 instructions
-/// with NETRING_CAPTURE_IGNORE_INCOMING. NETRING_EFILTER, NETRING_ESOCKOPT, the
+/// with NETRING_CAPTURE_IGNORE_INCOMING. NETRING_EFILTER, an expression has no
+/// meaning for the capture's link type. NETRING_EFILTER, NETRING_ESOCKOPT, the
 /// kernel refuses the filter: ENOMEM for its size, to which that of the old one
 /// is added for the moment (net.core.optmem_max); EPERM, the filter is locked.
 /// NETRING_EBADF, not a capture, not a filter, or closed meanwhile. MT-Safe.
