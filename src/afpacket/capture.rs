@@ -576,7 +576,9 @@ impl Capture {
     /// # Errors
     /// `Bind`, `InterfaceNotFound`: capturing could not go on.
     pub fn flush(&self) -> Result<()> {
-        if self.member.is_some() && self.with_reader(Self::flush_member).is_err() {
+        // Frames are ready as they are.
+        let waits = self.member.is_some() && !self.ring.has_frames();
+        if waits && self.with_reader(Self::flush_member).is_err() {
             self.await_block_timer();
         }
         self.with_reader(|reader| self.flush_locked(reader))
@@ -589,7 +591,6 @@ impl Capture {
         if let Some(error) = &reader.failed {
             return Err(error.clone());
         }
-        // Frames are ready as they are.
         if !reader.quiesced && !self.ring.has_frames() && self.member.is_none() {
             let ifindex = reader.bindings.now().ifindex as i32;
             let drained = self.socket.bind(ETH_P_UNUSED, ifindex);

@@ -18,7 +18,7 @@ use crate::log::{self, Level};
 use crate::sys::affinity::Cpus;
 use crate::sys::fanout::{Rollover, flag, mode};
 use crate::sys::packet::ETH_P_ALL;
-use crate::sys::socket::{Socket, attach_filter};
+use crate::sys::socket::{Socket, any_socket, attach_filter};
 use crate::sys::{Errno, clock, process};
 use parking_lot::Mutex;
 use std::ffi::CString;
@@ -835,6 +835,10 @@ impl Member {
         match &mut *self.gate.lock() {
             Gate::Shut { locked: true, .. } => Err(locked("SO_ATTACH_FILTER")),
             Gate::Shut { filter, .. } => {
+                // Refused now, not when the last one joins.
+                if let Ok(other) = any_socket() {
+                    to.attach(&other)?;
+                }
                 *filter = to.clone();
                 Ok(())
             }

@@ -1116,6 +1116,75 @@ static void test_later_than_refused(void)
     close_all(group, captures, 3);
 }
 
+static int set_filter(struct netring_capture *capture, struct netring_filter *filter)
+{
+    return netring_capture_set_filter(capture, filter, NULL, NULL);
+}
+
+/* A filter that is given before the group is complete opens nothing, is refused at once where the
+ * kernel would, and is in force from the first packet on; likewise a lock. */
+static void test_filter_before_complete(bool immediate)
+{
+    const char *what =
+        immediate ? "filter before all have joined, immediate" : "filter before all have joined";
+    enum { LENGTH = 2000 };
+    static struct sock_filter many[LENGTH];
+    struct sock_filter large_only[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 200, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0x40000),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct netring_group_config config = group_config(NETRING_FANOUT_LB);
+    struct netring_capture_config small = small_config();
+    struct netring_filter *large, *huge;
+    struct netring_capture *captures[2];
+    struct netring_group *group;
+    uint8_t frame[PAYLOAD + 300];
+    long before;
+
+    for (int i = 0; i < LENGTH; i++)
+        many[i] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0);
+    many[LENGTH - 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0x40000);
+    if (netring_filter_new(large_only, COUNT(large_only), &large, NULL) != 0 ||
+        netring_filter_new(many, LENGTH, &huge, NULL) != 0)
+        tap_bail("netring_filter_new");
+    if (immediate)
+        small.flags |= NETRING_CAPTURE_IMMEDIATE;
+    config.members = 2;
+    group = group_new(&config);
+    captures[0] = join(group, "vb", &small);
+    is_int(set_filter(captures[0], NULL), 0, "%s: detached", what);
+    is_int(set_filter(captures[0], large), 0, "%s: set", what);
+    before = option_memory(4096);
+    if (before < 0) {
+        tap_skip("a filter too large", "optmem_max cannot be set here");
+    } else {
+        is_int(set_filter(captures[0], huge), NETRING_ESOCKOPT, "%s: one too large", what);
+        is_int(errno, ENOMEM, "%s: one too large: ENOMEM", what);
+        option_memory(before);
+    }
+    is_int(netring_capture_lock_filter(captures[0], NULL), 0, "%s: locked", what);
+    is_int(set_filter(captures[0], NULL), NETRING_ESOCKOPT, "%s: locked, not detached", what);
+    is_int(errno, EPERM, "%s: locked, not detached: EPERM", what);
+    send_flows(sender, 0, 20, 1, false);
+    sleep_ms(5);
+    is_int(capture_stats(captures[0]).seen, 0, "%s: nothing comes", what);
+
+    captures[1] = join(group, "vb", &small);
+    for (uint32_t i = 0; i < 40; i++)
+        net_send(sender, frame, udp_frame(frame, 0, false, i, i < 20 ? 16 : 300));
+    is_int(await_sum(captures, 2, 30), 30, "%s: what both have received", what);
+    is_int(capture_stats(captures[0]).seen, 10, "%s: what it lets in", what);
+    is_int(set_filter(captures[0], NULL), NETRING_ESOCKOPT, "%s: still locked", what);
+    is_int(set_filter(captures[1], large), 0, "%s: the other is not", what);
+    send_flows(sender, 0, 20, 1, false);
+    is_int(await_sum(captures, 2, 30), 30, "%s: both want large ones only", what);
+    netring_filter_free(large);
+    netring_filter_free(huge);
+    close_all(group, captures, 2);
+}
+
 /* ---- a close while another thread is busy with the group ---- */
 
 struct busy {
@@ -1781,6 +1850,8 @@ int main(void)
     test_locked(false);
     test_locked(true);
     test_later_than_refused();
+    test_filter_before_complete(false);
+    test_filter_before_complete(true);
     test_close_beside_join();
     test_refused();
     return tap_end();
