@@ -26,7 +26,7 @@ fn has_libpcap(test: &str) -> bool {
     match Libpcap::with(|_| ()) {
         Ok(()) => true,
         Err(reason) => {
-            eprintln!("SKIPPED {test}: {reason}");
+            eprintln!("SKIPPED {test}: {reason:?}");
             false
         }
     }

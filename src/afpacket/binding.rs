@@ -44,6 +44,20 @@ impl Bindings {
         self.now
     }
 
+    /// The link types of the packets in blocks from this one on, the present one
+    /// first; empty: each record says.
+    pub fn link_types(&mut self, sequence: u64) -> Vec<u16> {
+        self.of(sequence);
+        let Some(now) = self.now.link_type else { return Vec::new() };
+        let mut all = vec![now];
+        for link_type in self.earlier.iter().filter_map(|earlier| earlier.binding.link_type) {
+            if !all.contains(&link_type) {
+                all.push(link_type);
+            }
+        }
+        all
+    }
+
     /// Bound anew while the blocks with these sequence numbers were open.
     pub fn change(&mut self, to: Binding, mixed_from: u64, mixed_to: u64) {
         let binding = std::mem::replace(&mut self.now, to);

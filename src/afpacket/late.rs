@@ -7,16 +7,14 @@
 //! or before.
 
 use super::selection::Selection;
-use crate::filter::{PacketView, Program};
+use crate::filter::PacketView;
 use std::collections::VecDeque;
 
 /// A filter that judges packets of blocks up to one.
 #[derive(Debug, Clone)]
 struct Judge {
     up_to: u64,
-    program: Program,
-    /// See [`Selection::program`].
-    link_type: Option<Option<u16>>,
+    selection: Selection,
 }
 
 /// What becomes of a packet.
@@ -53,6 +51,16 @@ impl Late {
         Self { now, block_size, ..Self::default() }
     }
 
+    /// What is attached.
+    pub fn now(&self) -> &Selection {
+        &self.now
+    }
+
+    /// The same filter was attached for packets of other link types too.
+    pub fn same_for_more(&mut self, now: Selection) {
+        self.now = now;
+    }
+
     /// Goes on with a filter that was just attached, while the block `open` was
     /// the open one, and `next` the next to be handed out. Until
     /// [`settle`](Self::settle) says which was the last one with older packets,
@@ -76,11 +84,11 @@ impl Late {
         self.judges.iter_mut().for_each(|judge| judge.up_to = judge.up_to.min(closed));
         self.judges.retain(|judge| judge.up_to >= next);
         let sure = match self.now.program() {
-            Some((program, link_type)) => {
+            Some(program) => {
                 let needs = program.needs();
                 let sure = needs.known && needs.bytes <= kept.min(room);
-                let program = program.clone();
-                self.judges.push_front(Judge { up_to: u64::MAX, program, link_type });
+                let selection = self.now.clone();
+                self.judges.push_front(Judge { up_to: u64::MAX, selection });
                 sure
             }
             None if self.now.is_some() => false,
@@ -122,10 +130,10 @@ impl Late {
     pub fn verdict(&self, packet: &PacketView<'_>, link_type: u16, number: u32) -> Verdict {
         let sequence = self.sequence.wrapping_add(self.step.wrapping_mul(number.into()));
         for judge in self.judges.iter().filter(|judge| sequence <= judge.up_to) {
-            if judge.link_type.is_some_and(|right_for| right_for.is_some_and(|t| t != link_type)) {
+            if judge.selection.outside(link_type).is_some() {
                 continue;
             }
-            if let Ok(keep) = judge.program.verdict(packet) {
+            if let Some(Ok(keep)) = judge.selection.program().map(|p| p.verdict(packet)) {
                 return Verdict::Keep(keep);
             }
         }
@@ -137,7 +145,7 @@ impl Late {
 mod tests {
     use super::super::selection::Terms;
     use super::*;
-    use crate::filter::Instruction;
+    use crate::filter::{Instruction, Program};
 
     /// Packets whose first byte has the bit; `unknown`: after a look at the CPU.
     fn filter(bit: u32, keep: u32, unknown: bool) -> Selection {
@@ -151,7 +159,7 @@ mod tests {
             code.insert(0, Instruction::new(0x20, 0, 0, 0xffff_f024));
         }
         let program = Program::new(&code).unwrap().into();
-        Selection::new(Some(&program), &Terms::default(), || Ok(Some(1))).unwrap()
+        Selection::new(Some(&program), &Terms::default(), || Ok(vec![1])).unwrap()
     }
 
     const ALL: u32 = 1 << 20;

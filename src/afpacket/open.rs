@@ -104,7 +104,7 @@ impl Capture {
         };
         let filter = config.filter.as_ref().or(came_with.as_ref());
         let selection = Selection::new(filter, &terms, || {
-            if any { Ok(None) } else { place.link_type(&name).map(Some) }
+            if any { Ok(Vec::new()) } else { place.link_type(&name).map(|it| vec![it]) }
         })?;
         let ifindex = if any { 0 } else { place.find_interface(&name)? };
         let bound = MemoryBound::now(config.memory_limit);

@@ -121,6 +121,7 @@ impl Capture {
 
     /// Binds to an interface, which was asked for by a name or by its index.
     fn bind_to(&self, ifindex: u32, asked: Option<&CString>) -> Result<()> {
+        self.compile_for(ifindex);
         self.with_reader(|reader| {
             if self.waiter.signals.is_stopped() {
                 return Err(stopped());
@@ -139,6 +140,7 @@ impl Capture {
                     joined.push(*membership);
                 }
                 self.stamping.switch_on(&self.socket, &name, able)?;
+                self.attach_for_both(reader, &name)?;
                 let mixed_from = reader.consumer.open_sequence();
                 // The hook of the old interface is drained before the new one is
                 // hooked (af_packet.c packet_do_bind, synchronize_net).

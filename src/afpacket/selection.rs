@@ -54,36 +54,45 @@ impl Terms {
 pub struct Selection {
     /// What the socket gets; `None`: nothing.
     attachable: Option<Attachable>,
-    /// It is right for packets of this link type only (`Some(None)`: for several).
-    link_type: Option<Option<u16>>,
+    /// Of what it was made, where that is right for packets of these link types only.
+    made_of: Option<(Filter, Vec<u16>)>,
     /// The socket may have a filter that nobody here knows.
     unknown: bool,
 }
 
 impl Selection {
-    /// `filter` on these terms. `link_type` is that of the packets (`None`: of
-    /// several), asked for only where the filter depends on it.
+    /// `filter` on these terms. `link_types` are those of the packets (none: all of
+    /// "any"), asked for only where the filter depends on them.
     ///
     /// # Errors
-    /// `Config`: filter and terms do not go together. Those of `link_type`.
+    /// `Config`: filter and terms do not go together. `Filter`: it has no meaning for
+    /// a link type. Those of `link_types`.
     pub fn new(
         filter: Option<&Filter>,
         terms: &Terms,
-        link_type: impl FnOnce() -> Result<Option<u16>>,
+        link_types: impl FnOnce() -> Result<Vec<u16>>,
     ) -> Result<Self> {
         let Terms { snap_length, direction } = *terms;
-        let mut asked = None;
+        let by_link_type = filter.filter(|filter| filter.is_by_link_type());
+        let link_types = by_link_type.map(|_| link_types()).transpose()?.unwrap_or_default();
         let attachable = match filter {
             None if snap_length == 0 && direction == Direction::Both => None,
             None if snap_length == 0 => Some(Attachable::Program(Program::keep(u32::MAX))),
             None => Some(Attachable::Program(Program::keep(snap_length))),
-            Some(filter) => {
-                let resolved = filter.resolve(|| Ok(*asked.insert(link_type()?)))?;
-                Some(resolved.with_snap_length(snap_length)?)
-            }
+            Some(filter) => Some(filter.resolve(&link_types)?.with_snap_length(snap_length)?),
         };
         let attachable = attachable.map(|what| what.with_direction(direction)).transpose()?;
-        Ok(Self { attachable, link_type: asked, unknown: false })
+        let made_of = by_link_type.filter(|_| !link_types.is_empty()).cloned();
+        let made_of = made_of.map(|filter| (filter, link_types));
+        Ok(Self { attachable, made_of, unknown: false })
+    }
+
+    /// The filter, where it needs another program for packets of this link type.
+    pub fn outside(&self, link_type: u16) -> Option<&Filter> {
+        self.made_of
+            .as_ref()
+            .filter(|(_, link_types)| !link_types.contains(&link_type))
+            .map(|(filter, _)| filter)
     }
 
     /// Gives it to a socket in the place of what that had. The kernel keeps the
@@ -122,11 +131,10 @@ impl Selection {
         self.attachable.is_some()
     }
 
-    /// The program, for a run in user space; and the link type that it is right
-    /// for, where it depends on that.
-    pub fn program(&self) -> Option<(&Program, Option<Option<u16>>)> {
+    /// The program, for a run in user space.
+    pub fn program(&self) -> Option<&Program> {
         match &self.attachable {
-            Some(Attachable::Program(program)) => Some((program, self.link_type)),
+            Some(Attachable::Program(program)) => Some(program),
             _ => None,
         }
     }

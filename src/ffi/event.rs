@@ -144,7 +144,9 @@ pub unsafe extern "C" fn netring_capture_next_event(
 /// The present interface may still be there: its intake ends then. Blocks
 /// received before keep their place in the order; netring_block_info tells which
 /// interface a block came through, and a block filled during the change has
-/// `ifindex` 0 there: each of its packets tells. The link type may change.
+/// `ifindex` 0 there: each of its packets tells. The link type may change: of a
+/// filter expression the program for both is then attached before the bind, other
+/// filters stay as they are.
 /// Events of the interface before that nobody has read are forgotten, and the
 /// state of this one is no event: it may be down, as new ones mostly are, and the
 /// first event is then NETRING_EVENT_UP. What it received before this call is not
@@ -154,7 +156,9 @@ pub unsafe extern "C" fn netring_capture_next_event(
 /// no such interface. NETRING_ESHUTDOWN, the capture is stopped, or was while
 /// this waited. NETRING_EINVAL, "any", before or after; a wrong name; both
 /// `interface` and `ifindex`. NETRING_ESOCKOPT, promiscuous or all-multicast
-/// mode was refused there. NETRING_ENOTSUP, its driver cannot stamp as `clock` of
+/// mode was refused there; or the link type is another one, and the kernel refuses
+/// the program for it (the filter is locked, say). NETRING_EFILTER, the filter
+/// expression has no meaning for its link type. NETRING_ENOTSUP, its driver cannot stamp as `clock` of
 /// the configuration says. NETRING_EBIND, the kernel refused. NETRING_EBADF, not
 /// a capture, or closed meanwhile. NETRING_EIO, waiting or looking the interface up
 /// failed. `err` may be NULL. MT-Safe. (af_packet.c packet_do_bind.)

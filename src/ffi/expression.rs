@@ -140,7 +140,8 @@ pub unsafe extern "C" fn netring_filter_config_init(
 /// (NETRING_FILTER_NAMES), or makes a program that the kernel would refuse
 /// (`protochain` loops; more than 4096 instructions): `err` says where and why.
 /// NETRING_ENOTSUP, libpcap is not installed (option "libpcap"), or Linux before
-/// 4.14. With NETRING_FILTER_TCPDUMP and `vlan`: NETRING_EPERM, no CAP_NET_RAW;
+/// 4.14. NETRING_EBUSY, in a child that was forked while another thread was in this
+/// call. With NETRING_FILTER_TCPDUMP and `vlan`: NETRING_EPERM, no CAP_NET_RAW;
 /// NETRING_ENETDOWN, no Ethernet interface is up; NETRING_EIO, libpcap could open
 /// none for another reason (option "pcap_activate"). On an error `*out` is not
 /// written. Ownership: the caller frees `*out` with netring_filter_free. MT-Safe.

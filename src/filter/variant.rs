@@ -28,19 +28,20 @@ pub enum Attachable {
 }
 
 impl Filter {
-    /// What to attach for packets of a link type; `None`: of several ("any").
-    /// The link type is asked for only where the answer depends on it.
+    /// Whether it is another program for packets of another link type.
+    pub fn is_by_link_type(&self) -> bool {
+        matches!(self, Self::Expression(_))
+    }
+
+    /// What to attach for packets of these link types; none: of all of "any".
     ///
     /// # Errors
-    /// Those of `link_type`. `Filter`: an expression has no meaning for it.
-    pub fn resolve(&self, link_type: impl FnOnce() -> Result<Option<u16>>) -> Result<Attachable> {
+    /// `Filter`: an expression has no meaning for one of them.
+    pub fn resolve(&self, link_types: &[u16]) -> Result<Attachable> {
         Ok(match self {
             Self::Program(program) => Attachable::Program(program.clone()),
             Self::Ebpf(ebpf) => Attachable::Ebpf(ebpf.clone()),
-            Self::Expression(expression) => Attachable::Program(match link_type()? {
-                Some(link_type) => expression.program(link_type)?,
-                None => expression.any()?,
-            }),
+            Self::Expression(expression) => Attachable::Program(expression.among(link_types)?),
         })
     }
 

@@ -5,9 +5,12 @@
 //! crates for libpcap link with it.
 
 use super::filter::SockFilter;
+use super::process;
 use parking_lot::Mutex;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The sonames: everywhere else, and Debian's.
 const NAMES: [&CStr; 2] = [c"libpcap.so.1", c"libpcap.so.0.8"];
@@ -58,7 +61,45 @@ struct Functions {
     close: unsafe extern "C" fn(*mut Handle),
 }
 
+/// Locked by who is [`Held`] only.
 static LIBRARY: Mutex<Option<Functions>> = Mutex::new(None);
+/// The generation of the process that has it; 0: nobody. A child that was forked
+/// meanwhile can tell that nobody of its own has.
+static HOLDER: AtomicU64 = AtomicU64::new(0);
+
+/// Why libpcap is not to be had.
+#[derive(Debug)]
+pub enum Unavailable {
+    /// It cannot be opened, in the loader's words.
+    NotOpened(String),
+    /// This process was forked while a thread of its parent was inside: nobody gives
+    /// it back.
+    Forked,
+}
+
+/// What is held by one thread at a time.
+struct Held;
+
+impl Held {
+    /// Waits for it.
+    fn take() -> std::result::Result<Self, Unavailable> {
+        let mine = process::claim().map_err(|_| Unavailable::Forked)?;
+        loop {
+            match HOLDER.compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(Self),
+                Err(holder) if holder != mine => return Err(Unavailable::Forked),
+                // As long as a compilation takes, about.
+                Err(_) => std::thread::sleep(Duration::from_micros(500)),
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HOLDER.store(0, Ordering::Release);
+    }
+}
 
 /// libpcap, while nobody else uses it: pcap_compile was not thread-safe before
 /// 1.8, and name look-ups are not to this day.
@@ -92,13 +133,14 @@ impl std::fmt::Debug for Pcap<'_> {
 }
 
 impl Libpcap<'_> {
-    /// Runs `job` with libpcap, opening it the first time; or says in the
-    /// loader's words why it cannot be opened. Once open it stays so.
-    pub fn with<T>(job: impl FnOnce(Libpcap<'_>) -> T) -> std::result::Result<T, String> {
+    /// Runs `job` with libpcap, opening it the first time; or says why it cannot.
+    /// Once open it stays so. A fork must be noticed ([`crate::fork`]).
+    pub fn with<T>(job: impl FnOnce(Libpcap<'_>) -> T) -> std::result::Result<T, Unavailable> {
+        let _held = Held::take()?;
         let mut library = LIBRARY.lock();
         let functions = match &mut *library {
             Some(functions) => functions,
-            none => none.insert(Functions::open()?),
+            none => none.insert(Functions::open().map_err(Unavailable::NotOpened)?),
         };
         Ok(job(Libpcap(functions)))
     }

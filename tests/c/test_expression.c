@@ -11,6 +11,7 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -520,6 +521,182 @@ done:
     netring_filter_free(udp);
 }
 
+/* ---- another interface, another filter ---- */
+
+struct ends {
+    struct netring_capture *capture;
+    int sender, tun;
+    uint64_t seen; /* what the kernel's filter has let in */
+};
+
+/* Port by port: on veth, or on tun. `matches`: as many of them pass. */
+static void on_veth(struct ends *ends, uint16_t from, uint16_t count, unsigned matches)
+{
+    for (uint16_t port = from; port < from + count; port++) {
+        uint8_t frame[128];
+        size_t length = make_frame(frame, 2, 0);
+
+        put_16(frame + 36, port);
+        net_send(ends->sender, frame, length);
+    }
+    await_seen(ends->capture, ends->seen += matches);
+}
+
+static void on_tun(struct ends *ends, uint16_t from, uint16_t count, unsigned matches)
+{
+    uint8_t packet[128];
+
+    for (uint16_t port = from; port < from + count; port++)
+        if (write(ends->tun, packet, raw_packet(packet, port)) < 0)
+            tap_bail("tun: %s", strerror(errno));
+    await_seen(ends->capture, ends->seen += matches);
+}
+
+static void rebound(struct ends *ends, const char *name)
+{
+    struct netring_error error;
+
+    if (!is_int(netring_capture_rebind(ends->capture, name, 0, 0, &error), 0, "rebound to %s",
+                name))
+        tap_diag("%s", error.message);
+}
+
+static uint64_t swapped(struct ends *ends, const char *text)
+{
+    struct netring_filter *filter = filter_of(text, 0);
+    struct netring_error error;
+    uint64_t from = UINT64_MAX;
+
+    if (netring_capture_set_filter(ends->capture, filter, &from, &error) != 0)
+        tap_bail("set_filter: %s", error.message);
+    netring_filter_free(filter);
+    return from;
+}
+
+/* One check: what the capture has, port by port; the length of each; whether it is of tun. Ends
+ * the capture. */
+static void has(struct ends *ends, const char *what, size_t count, const uint16_t *ports,
+                const bool *of_tun, uint32_t snap_length)
+{
+    struct records records = {0, 0, NULL};
+
+    netring_capture_stop(ends->capture);
+    receive(ends->capture, SIZE_MAX, 0, &records);
+    is_int(records.count, count, "%s: %zu packets", what, count);
+    for (size_t i = 0; i < records.count && i < count; i++) {
+        const struct netring_packet *got = &records.v[i].packet;
+        const bool tun = got->link_type == NETRING_LINKTYPE_RAW;
+        const uint8_t *port = got->data + (tun ? 22 : 36);
+
+        if (tun != of_tun[i] || (port[0] << 8 | port[1]) != ports[i] ||
+            got->caplen != (snap_length ? snap_length : got->len))
+            ok(false, "%s: packet %zu: %s, port %d, %u bytes of %u", what, i, tun ? "tun" : "veth",
+               port[0] << 8 | port[1], got->caplen, got->len);
+    }
+    records_free(&records);
+    capture_close(ends->capture);
+}
+
+static void begins(struct ends *ends, const char *interface, const char *text, uint32_t snap_length)
+{
+    struct netring_filter *filter = text ? filter_of(text, 0) : NULL;
+
+    ends->capture = capture_with(interface, filter, snap_length);
+    ends->seen = 0;
+    if (filter)
+        netring_filter_free(filter);
+}
+
+static void rebind_refused(struct ends *ends, const char *name, int code, int os,
+                           const char *option, const char *words, const char *more)
+{
+    const struct failure failure = {code, os, option, {words, more}};
+    struct netring_error error;
+    int rc;
+
+    error_spoil(&error);
+    rc = netring_capture_rebind(ends->capture, name, 0, 0, &error);
+    is_failure(rc, errno, &error, &failure, "rebind");
+}
+
+static void test_other_link_types(int sender)
+{
+    struct ends ends = {.sender = sender, .tun = net_tun("etun2", IFF_TUN)};
+    static const bool veth_tun_veth[] = {false, true, false}, veth_tun[] = {false, true, true};
+    static const bool veth_veth[] = {false, false}, tun_veth[] = {true, true, false};
+
+    if (ends.tun < 0) {
+        tap_skip("filters on tun", "no tun device here");
+        return;
+    }
+    for (uint32_t snap = 0; snap <= SNAP; snap += SNAP) {
+        begins(&ends, "vb", "udp dst port 4711", snap);
+        on_veth(&ends, 4710, 2, 1);
+        rebound(&ends, "etun2");
+        on_tun(&ends, 4710, 3, 1);
+        rebound(&ends, "vb");
+        on_veth(&ends, 4711, 2, 1);
+        has(&ends, "veth, tun, veth", 3, (const uint16_t[]){4711, 4711, 4711}, veth_tun_veth, snap);
+
+        /* The next to be handed out are of both interfaces. */
+        begins(&ends, "vb", NULL, snap);
+        on_veth(&ends, 4710, 2, 2);
+        rebound(&ends, "etun2");
+        on_tun(&ends, 4710, 2, 2);
+        /* In what was cut to the snap length the port might lie behind. */
+        is_int(swapped(&ends, "udp dst port 4710") == 0, snap == 0, "a filter for both: at once");
+        on_tun(&ends, 4710, 2, 1);
+        has(&ends, "both interfaces, then a filter", 3, (const uint16_t[]){4710, 4710, 4710},
+            veth_tun, snap);
+
+        /* What passed on the one is not put to the program for the other. */
+        begins(&ends, "vb", NULL, snap);
+        on_veth(&ends, 4710, 2, 2);
+        swapped(&ends, "udp dst port 4711");
+        rebound(&ends, "etun2");
+        on_tun(&ends, 4710, 2, 1);
+        swapped(&ends, "udp dst port 4711");
+        rebound(&ends, "vb");
+        on_veth(&ends, 4710, 2, 1);
+        has(&ends, "a filter, then other interfaces", 3, (const uint16_t[]){4711, 4711, 4711},
+            veth_tun_veth, snap);
+    }
+    /* It has no meaning for what came before: that stays, and the call says so. */
+    begins(&ends, "etun2", NULL, 0);
+    on_tun(&ends, 4710, 2, 2);
+    rebound(&ends, "vb");
+    ok(swapped(&ends, "ether broadcast") > 0, "a filter without meaning for what there is");
+    on_veth(&ends, 4711, 1, 1);
+    has(&ends, "no meaning", 3, (const uint16_t[]){4710, 4711, 4711}, tun_veth, 0);
+
+    begins(&ends, "vb", "ether broadcast", 0);
+    on_veth(&ends, 4710, 1, 1);
+    rebind_refused(&ends, "etun2", NETRING_EFILTER, 0, "expression", "for raw IP", "");
+    on_veth(&ends, 4711, 1, 1);
+    has(&ends, "a refused rebind", 2, (const uint16_t[]){4710, 4711}, veth_veth, 0);
+
+    begins(&ends, "vb", "udp dst port 4711", 0);
+    is_int(netring_capture_lock_filter(ends.capture, NULL), 0, "locked");
+    rebind_refused(&ends, "etun2", NETRING_ESOCKOPT, EPERM, "SO_ATTACH_FILTER", "locked",
+                   "link type 101");
+    on_veth(&ends, 4710, 2, 1);
+    rebound(&ends, "va");
+    on_veth(&ends, 4711, 2, 1);
+    has(&ends, "locked", 2, (const uint16_t[]){4711, 4711}, veth_veth, 0);
+
+    /* "any": each packet says what it is. */
+    begins(&ends, "any", NULL, 0);
+    on_tun(&ends, 4710, 2, 2);
+    on_veth(&ends, 4710, 2, 4);
+    is_int(swapped(&ends, "udp dst port 4711"), 0, "any, then a filter: at once");
+    on_tun(&ends, 4710, 2, 1);
+    netring_capture_flush(ends.capture);
+    is_int(capture_stats(ends.capture).filtered_late, 0, "any: nothing is judged before its time");
+    has(&ends, "any", 4, (const uint16_t[]){4711, 4711, 4711, 4711},
+        (const bool[]){true, false, false, true}, 0);
+    close(ends.tun);
+}
+
 /* ---- what is refused ---- */
 
 static const struct {
@@ -877,6 +1054,59 @@ static void test_threads(void)
     pthread_attr_destroy(&attributes);
 }
 
+/* Compiles what takes a while, until told to stop. */
+static void *compiles(void *user)
+{
+    atomic_int *go = user;
+    char text[2048] = "port 1";
+
+    for (int port = 2; port < 60; port++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), " or %d", port * 7);
+    while (atomic_load(go)) {
+        netring_filter_free(filter_of(text, 0));
+        atomic_compare_exchange_strong(go, &(int){1}, 2);
+    }
+    return NULL;
+}
+
+static void in_a_fork(void)
+{
+    struct netring_filter *filter = NULL;
+    struct netring_error error = {0};
+    const int rc = compile("ip", 0, &filter, &error);
+
+    _exit(rc == 0 ? 10 : rc == NETRING_EBUSY && strstr(error.message, "forked") ? 11 : 1);
+}
+
+/* Forked while another thread compiles: no call hangs. */
+static void test_forked(void)
+{
+    atomic_int go = 1;
+    pthread_t thread;
+    int busy = 0, other = 0;
+
+    pthread_create(&thread, NULL, compiles, &go);
+    while (atomic_load(&go) != 2)
+        sleep_ms(1);
+    for (int i = 0; i < 20 && !busy; i++) {
+        int status = 0;
+        const pid_t child = fork();
+
+        if (child == 0) {
+            alarm((unsigned)tap_patience(20000) / 1000);
+            in_a_fork();
+        }
+        waitpid(child, &status, 0);
+        busy += WIFEXITED(status) && WEXITSTATUS(status) == 11;
+        other += !WIFEXITED(status) || WEXITSTATUS(status) < 10;
+        sleep_ms(7);
+    }
+    atomic_store(&go, 0);
+    pthread_join(thread, NULL);
+    is_int(other, 0, "forked during a compilation: every child has an answer");
+    ok(busy > 0, "forked during a compilation: the refusal was seen");
+}
+
 int main(void)
 {
     struct netring_filter *first;
@@ -900,9 +1130,11 @@ int main(void)
     test_reader();
     test_lo();
     test_tun_and_any(sender);
+    test_other_link_types(sender);
     test_compile();
     test_bounds();
     test_threads();
+    test_forked();
     child_run("without privilege", without_privilege, NULL);
     child_run("without links", without_links, NULL);
     child_run("without names", without_names, NULL);

@@ -12,13 +12,14 @@ pub mod wire;
 use super::instruction::Instruction;
 use super::program::Program;
 use crate::error::{Error, Kind, Result};
+use crate::fork;
 use crate::packet::link_type as link_type_of;
 use crate::packet::{NETRING_LINKTYPE_ETHERNET, NETRING_LINKTYPE_RAW, NETRING_LINKTYPE_UNKNOWN};
 use crate::sys::link::Links;
 use crate::sys::packet::{ETH_P_UNUSED, arphrd};
 use crate::sys::pcap::{
     Libpcap, NotLive, PCAP_ERROR_IFACE_NOT_UP, PCAP_ERROR_PERM_DENIED,
-    PCAP_ERROR_PROMISC_PERM_DENIED, Pcap,
+    PCAP_ERROR_PROMISC_PERM_DENIED, Pcap, Unavailable,
 };
 use parking_lot::RwLock;
 use scan::{Scanned, shown};
@@ -58,8 +59,8 @@ struct Inner {
 /// Of the link types that `packet::link_type` knows, those that "any" is made for.
 const ANY: [u16; 2] = [NETRING_LINKTYPE_ETHERNET, NETRING_LINKTYPE_RAW];
 
-/// The hardware types whose packets may come on "any".
-const HARDWARE: [u16; 10] = [
+/// The hardware types whose packets have a link type.
+const HARDWARE: [u16; 15] = [
     arphrd::ETHER,
     arphrd::LOOPBACK,
     arphrd::NONE,
@@ -70,7 +71,17 @@ const HARDWARE: [u16; 10] = [
     arphrd::SIT,
     arphrd::IPGRE,
     arphrd::IP6GRE,
+    arphrd::IEEE80211,
+    arphrd::IEEE80211_PRISM,
+    arphrd::IEEE80211_RADIOTAP,
+    arphrd::CAN,
+    arphrd::NETLINK,
 ];
+
+/// Those of a link type.
+fn hardware_of(link_type: u16) -> Vec<u16> {
+    HARDWARE.into_iter().filter(|hardware| link_type_of(*hardware) == link_type).collect()
+}
 
 impl Expression {
     /// Compiles an expression, for Ethernet; for raw IP, if it has no meaning there.
@@ -101,17 +112,22 @@ impl Expression {
     /// As of `new`: the expression may have no meaning for it.
     pub fn program(&self, link_type: u16) -> Result<Program> {
         let Inner { scanned, options, made, .. } = &*self.0;
-        if let Some((_, program)) = made.read().iter().find(|(known, _)| *known == link_type) {
-            return program.clone();
+        // Never waited for: in a forked child nobody might give it back.
+        let found = made.try_read().and_then(|made| {
+            made.iter().find(|(known, _)| *known == link_type).map(|(_, program)| program.clone())
+        });
+        if let Some(program) = found {
+            return program;
         }
         let program = compile(scanned, *options, link_type).map_err(|error| {
             if error.kind == Kind::Filter { meant(error, link_type) } else { error }
         });
         // What is refused for another reason may work later.
         if program.as_ref().err().is_none_or(|error| error.kind == Kind::Filter) {
-            let mut made = made.write();
-            if made.iter().all(|(known, _)| *known != link_type) {
-                made.push((link_type, program.clone()));
+            if let Some(mut made) = made.try_write() {
+                if made.iter().all(|(known, _)| *known != link_type) {
+                    made.push((link_type, program.clone()));
+                }
             }
         }
         program
@@ -124,10 +140,8 @@ impl Expression {
     pub fn any(&self) -> Result<Program> {
         let mut programs = Vec::new();
         for link_type in ANY {
-            let hardware =
-                HARDWARE.into_iter().filter(|hardware| link_type_of(*hardware) == link_type);
             match self.program(link_type) {
-                Ok(program) => programs.push((hardware.collect(), program)),
+                Ok(program) => programs.push((hardware_of(link_type), program)),
                 Err(error) if error.kind != Kind::Filter => return Err(error),
                 Err(_) if self.0.options.reject_others => {}
                 Err(mut error) => {
@@ -141,6 +155,24 @@ impl Expression {
             }
         }
         wire::by_hardware(&programs)
+    }
+
+    /// One program for packets of these link types; none: of all of "any". Packets
+    /// of others are rejected, unless there is but one.
+    ///
+    /// # Errors
+    /// As of `program`.
+    pub fn among(&self, link_types: &[u16]) -> Result<Program> {
+        match link_types {
+            [] => self.any(),
+            [link_type] => self.program(*link_type),
+            _ => {
+                let programs = link_types.iter().map(|link_type| {
+                    self.program(*link_type).map(|program| (hardware_of(*link_type), program))
+                });
+                wire::by_hardware(&programs.collect::<Result<Vec<_>>>()?)
+            }
+        }
     }
 
     /// The program for packets of one link type, where others come along: of a link
@@ -199,6 +231,8 @@ fn compile(scanned: &Scanned, options: Options, link_type: u16) -> Result<Progra
              none; filter with instructions (netring_filter_new)",
         ));
     }
+    // So that a fork is noticed.
+    fork::claim()?;
     let made = Libpcap::with(|libpcap| ask(&libpcap, scanned, options, link_type));
     let program = wire::checked(&made.map_err(|reason| no_libpcap(&reason))??)?;
     if options.tcpdump {
@@ -353,7 +387,15 @@ fn not_live(refusal: &NotLive) -> Error {
     )
 }
 
-fn no_libpcap(reason: &str) -> Error {
+fn no_libpcap(why: &Unavailable) -> Error {
+    let Unavailable::NotOpened(reason) = why else {
+        return Error::new(
+            Kind::Busy,
+            "libpcap",
+            "this process was forked while another thread was compiling an expression, and has \
+             libpcap in the middle of that: compile before the fork, or exec",
+        );
+    };
     Error::new(
         Kind::NotSupported,
         "libpcap",
