@@ -172,9 +172,10 @@ pub unsafe extern "C" fn netring_filter_compile(
     unsafe { guard_reporting(err, call) }
 }
 
-/// The instructions of a filter as `tcpdump -d` lists them, a line each: copied to
-/// `out`, NUL-terminated and cut to `size` bytes. Returns the length without the
-/// NUL, which may be more than fits. `link_type` (NETRING_LINKTYPE_*) says which
+/// The instructions of a filter as `tcpdump -d` lists them, a line each, the last
+/// without a newline: copied to `out`, NUL-terminated and cut to `size` bytes.
+/// Returns the length without the NUL, which may be more than fits; `out` NULL with
+/// `size` 0 asks for it. `link_type` (NETRING_LINKTYPE_*) says which
 /// program of an expression, NETRING_LINKTYPE_UNKNOWN: that of "any"; for other
 /// filters it does not matter.
 ///
