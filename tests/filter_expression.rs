@@ -325,6 +325,12 @@ fn verdicts_are_those_of_the_wire() {
             }
             Expression::new(text.as_bytes(), Options { names: true, ..Options::default() })
         });
+        if text.starts_with("geneve and not ip proto 16 or") {
+            let error = ours.expect_err("it reads memory that it has not written");
+            assert!(error.message.contains("put it last"), "{error}");
+            refused += 1;
+            continue;
+        }
         if text.contains("protochain") {
             let error = ours.expect_err("the kernel takes no loop");
             assert!(error.message.contains("protochain"), "{error}");

@@ -75,7 +75,8 @@ fn ancillary(what: Ancillary) -> u32 {
 /// The program that libpcap made, as the kernel could take it.
 ///
 /// # Errors
-/// `Filter`: it loops (`protochain`), or is too long.
+/// `Filter`: it loops (`protochain`), is too long, or reads memory that it has not
+/// written on every way (`geneve or ip`).
 pub fn checked(program: &[Instruction]) -> Result<Program> {
     let back = |i: &&Instruction| matches!(i.operation(), Some(Operation::Jump(k)) if k >= NOWHERE);
     if program.iter().any(|i| back(&i)) {
@@ -86,29 +87,21 @@ pub fn checked(program: &[Instruction]) -> Result<Program> {
         ));
     }
     fits(program.len())?;
-    Program::new(program).or_else(|_| initialised(program))
-}
-
-/// Some programs (`geneve`) read a word of M[] that not every way to it has
-/// written, which libpcap's interpreter allows and the kernel does not: written
-/// first, with the 0 that A starts with.
-fn initialised(program: &[Instruction]) -> Result<Program> {
-    let mut read: Vec<u32> = program
-        .iter()
-        .filter_map(|instruction| match instruction.operation() {
-            Some(Operation::LoadMemory(_, k)) => Some(k),
-            _ => None,
-        })
-        .collect();
-    read.sort_unstable();
-    read.dedup();
-    let writes = read.into_iter().map(|word| Instruction::new(ST, 0, 0, word));
-    let all: Vec<Instruction> = writes.chain(program.iter().copied()).collect();
-    fits(all.len())?;
-    Program::new(&all).map_err(|mut error| {
+    Program::new(program).map_err(|mut error| {
         error.option = "expression".into();
+        // What libpcap's own interpreter finds there is chance.
+        if error.message.contains("not every way") && program.iter().any(reads_memory) {
+            error.message.push_str(
+                "; after \"geneve\" an expression asks for what is inside of that, which other \
+                 packets have not: put it last (\"ip or geneve\")",
+            );
+        }
         error
     })
+}
+
+fn reads_memory(instruction: &Instruction) -> bool {
+    matches!(instruction.operation(), Some(Operation::LoadMemory(..)))
 }
 
 fn fits(length: usize) -> Result<()> {
@@ -504,14 +497,13 @@ mod tests {
     }
 
     #[test]
-    fn loops_are_refused_and_memory_is_written() {
+    fn loops_and_unwritten_memory_are_refused() {
         let back = [i(RET, 0, 0, 1), i(0x05, 0, 0, u32::MAX - 1), i(RET, 0, 0, 0)];
         assert!(checked(&back).unwrap_err().message.contains("protochain"));
         let unwritten = [i(JEQ, 0, 1, 0), i(STX, 0, 0, 3), i(LD_MEM, 0, 0, 3), i(RET, 0, 0, 1)];
         assert!(Program::new(&unwritten).is_err());
-        let written = checked(&unwritten).unwrap();
-        assert_eq!(written.instructions()[0], i(ST, 0, 0, 3));
-        assert_eq!(written.instructions()[1..], unwritten);
+        let error = checked(&unwritten).unwrap_err();
+        assert!(error.message.contains("geneve") && error.option == "expression", "{error}");
         assert!(checked(&vec![i(RET, 0, 0, 1); MAX_INSTRUCTIONS + 1]).is_err());
     }
 
