@@ -878,6 +878,7 @@ static int make_filter(const struct options *o, struct netring_filter **out)
 {
     struct netring_error err;
     char *text = o->filter_file != NULL ? read_file(o->filter_file) : join(o->filter_words);
+    struct netring_filter_config how = NETRING_FILTER_CONFIG_INIT;
     int rc;
 
     if (text == NULL) {
@@ -888,8 +889,11 @@ static int make_filter(const struct options *o, struct netring_filter **out)
     /* A program is numbers and nothing else; no expression is. */
     if (text[0] != '\0' && text[strspn(text, "0123456789, \t\r\n")] == '\0')
         rc = netring_filter_new_ddd(text, strlen(text), out, &err);
-    else
-        rc = netring_filter_compile(text, strlen(text), NULL, out, &err);
+    else {
+        /* "vlan 100" on every interface means those that have VLANs, as for tcpdump. */
+        how.flags |= NETRING_FILTER_REJECT_OTHERS;
+        rc = netring_filter_compile(text, strlen(text), &how, out, &err);
+    }
     if (rc < 0)
         fprintf(stderr, "capture: filter: %s\n", err.message);
     free(text);

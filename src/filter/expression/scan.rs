@@ -107,7 +107,7 @@ pub fn scan(text: &[u8], names: bool) -> Result<Scanned> {
     .run()
 }
 
-const SPLIT: &str = "put what they share into one primitive (portrange, net), apply several filters \
+const SPLIT: &str = "say more with one primitive (portrange, net), apply several filters \
                      to several captures, or compile it with \"tcpdump -ddd\" for \
                      netring_filter_new_ddd";
 
