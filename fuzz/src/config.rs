@@ -236,7 +236,7 @@ fn expected(
             return Some(wrong(field));
         }
     }
-    if let Err(error) = Selection::new(core.filter.as_ref(), &Terms::of(&core, 0), || Ok(None)) {
+    if let Err(error) = Selection::new(core.filter.as_ref(), &Terms::of(&core, 0), || Ok(vec![])) {
         return Some(of(&error));
     }
     if name.is_some() {
