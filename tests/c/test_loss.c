@@ -1,7 +1,8 @@
 /* The line of the log that says why packets were dropped: each cause provoked for real, and the
  * numbers held against the counters.
  *
- * no-archive: it takes long, and ASan has the archive too */
+ * no-archive: it takes long, and ASan has the archive too
+ * alone: where a reader gets no CPU for 100 ms, the block it holds is the cause indeed */
 #include "support.h"
 
 #include <fcntl.h>
