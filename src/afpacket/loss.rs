@@ -16,8 +16,8 @@ use std::time::Duration;
 /// Lines are at least so far apart.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// A block that was given back sooner than this was not held, only read, where
-/// the reader is far behind anyway.
+/// A block that was given back sooner than this, or is not held for so long yet,
+/// is not held, only read, where the reader is far behind anyway.
 const LONG_HELD_NS: u64 = 100_000_000;
 
 /// A block that user space holds, or held.
@@ -149,8 +149,10 @@ impl Losses {
         ready: u64,
     ) -> Cause {
         let behind = evidence.map_or(0, |evidence| evidence.behind);
-        let waited_for =
-            waited_for.filter(|held| held.held_ns >= LONG_HELD_NS || !self.is_far(behind));
+        let to_blame = |held: &Held| held.held_ns >= LONG_HELD_NS || !self.is_far(behind);
+        let waited_for = waited_for.filter(to_blame);
+        let evidence =
+            evidence.map(|evidence| Evidence { held: evidence.held.filter(to_blame), ..evidence });
         if evidence.is_some() || waited_for.is_some() {
             let released = Evidence { behind: 0, held: waited_for };
             Cause::Full(evidence.unwrap_or_default().and(released))
@@ -314,6 +316,10 @@ mod tests {
         // A slow reader holds each block for a moment: that is not why.
         assert_eq!(losses.cause(DROPS, behind(7), held(10), false, 7), full(7, None));
         assert_eq!(losses.cause(DROPS, behind(7), held(100), false, 7), full(7, Some((3, 100))));
+        // Nor is the one that was just taken.
+        let taken = |ms: u64| Some(Evidence { behind: 7, held: held(ms) });
+        assert_eq!(losses.cause(DROPS, taken(0), None, false, 7), full(7, None));
+        assert_eq!(losses.cause(DROPS, taken(100), None, false, 7), full(7, Some((3, 100))));
         assert_eq!(losses.cause(DROPS, None, held(10), false, 0), full(0, Some((3, 10))));
         assert_eq!(losses.cause(DROPS, None, None, false, 4), full(4, None));
         assert_eq!(losses.cause(DROPS, None, None, false, 3), Cause::Burst);
