@@ -10,11 +10,14 @@
 #include <linux/virtio_net.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { IPV4 = 20, IPV6 = 40, TCP = 20, UDP = 8, MSS = 1448 };
@@ -390,8 +393,11 @@ static void test_tcp(void)
     net_ipv4("va", "10.9.0.1");
     if (pipe(ready) != 0 || (child = fork()) < 0)
         tap_bail("fork: %s", strerror(errno));
-    if (child == 0)
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(to); /* or the connection would not end with the parent's close */
         swallow(namespace, ready[1]);
+    }
     if (read(ready[0], &byte, 1) != 1)
         tap_bail("the other end did not begin");
     net_await_carrier("va");
@@ -436,6 +442,7 @@ static void test_tcp(void)
     is_int(wrong, 0, "TCP: segment size, kind and checksum of each");
     is_int(capture_stats(capture).truncated, 0, "TCP: all whole");
     capture_close(capture);
+    is_int(waitpid(child, NULL, 0), child, "TCP: the other end has ended");
     close(namespace);
     close(ready[0]);
     close(ready[1]);
