@@ -430,8 +430,10 @@ static void test_tcp(void)
                 small++;
                 wrong += packet.gso_size != 0 || packet.gso_type != NETRING_GSO_NONE;
             }
-            wrong += vnet.flags != NETRING_VNET_NEEDS_CSUM || vnet.csum_start != 34 ||
-                     vnet.csum_offset != 16 || vnet.gso_size != packet.gso_size;
+            /* The last acknowledgement has no socket any more, and is summed at once. */
+            if (packet.len > ETHER_HEADER + IPV4 + 60)
+                wrong += vnet.flags != NETRING_VNET_NEEDS_CSUM || vnet.csum_start != 34 ||
+                         vnet.csum_offset != 16 || vnet.gso_size != packet.gso_size;
         }
         netring_block_release(block);
     }
