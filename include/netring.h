@@ -1768,7 +1768,7 @@ int netring_group_stats(struct netring_group *group,
  */
 int netring_group_free(struct netring_group *group);
 
-/* ---- swap ---- */
+/* ---- capture filter ---- */
 
 /**
  * Puts `filter` in the place of the capture's present one, while it captures;

@@ -16,10 +16,11 @@ pub(super) use joining::Joining;
 pub(super) use member::Member;
 
 use crate::afpacket::capture::Capture;
+use crate::afpacket::open::not_moved;
 use crate::config::{CaptureConfig, flags};
 use crate::error::{Error, Result};
 use crate::log;
-use crate::sys::affinity::Cpus;
+use crate::sys::affinity::Before;
 use crate::sys::fanout::{Rollover, flag, mode};
 use member::{open_gates, wait_for_receivers};
 use parking_lot::Mutex;
@@ -124,7 +125,7 @@ impl Group {
     /// Those of [`Capture::open`]; `SockOpt` and `Filter` of the group's own steps;
     /// `Config`.
     pub fn join(&self, interface: &[u8], config: &CaptureConfig) -> Result<Arc<Capture>> {
-        let before = Before::now(config.cpu);
+        let before = Before::now(config.cpu).map_err(|errno| not_moved(config.cpu, errno))?;
         let mut captures = self.join_all(interface, config, &[config.cpu])?;
         before.forget();
         captures.pop().ok_or_else(|| Error::config("count", "no capture was asked for"))
@@ -156,7 +157,8 @@ impl Group {
                  its own",
             ));
         }
-        let _restored = Before::now(cpus.iter().copied().max().unwrap_or(-1));
+        let highest = cpus.iter().copied().max().unwrap_or(-1);
+        let _before = Before::now(highest).map_err(|errno| not_moved(highest, errno))?;
         self.join_all(interface, config, cpus)
     }
 
@@ -251,28 +253,6 @@ fn add(sum: &mut Rollover, one: Rollover) {
     sum.all += one.all;
     sum.huge += one.huge;
     sum.failed += one.failed;
-}
-
-/// Where the calling thread ran, and runs again when this is dropped.
-struct Before(Option<Cpus>);
-
-impl Before {
-    /// `cpu` negative: it will not be moved.
-    fn now(cpu: i32) -> Self {
-        Self(if cpu < 0 { None } else { Cpus::of_this_thread().ok() })
-    }
-
-    fn forget(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Before {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = before.run_here();
-        }
-    }
 }
 
 /// Which of several captures it was.

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fork;
 use crate::log::{self, Level};
 use crate::packet::link_type;
-use crate::sys::affinity::Cpus;
+use crate::sys::affinity::{Before, Cpus};
 use crate::sys::mmap::Mapping;
 use crate::sys::packet::{ETH_P_ALL, PACKET_VNET_HDR, SOL_PACKET, arphrd};
 use crate::sys::process::Belongs;
@@ -131,7 +131,7 @@ impl Capture {
         }
         let timer_ms = if immediate { 0 } else { timer_ms(config.block_timeout, kernel_version) };
         // The ring's pages come from the node of the CPU that asks for them.
-        let pinned = Pinned::to(config.cpu)?;
+        let pinned = pin(config.cpu)?;
         let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
         let geometry = match request_ring(&socket, &geometry, timer_ms, config) {
             Ok(()) => geometry,
@@ -232,7 +232,7 @@ impl Capture {
             interface: String::from_utf8_lossy(interface).into_owned(),
             clock: config.clock,
         };
-        pinned.keep();
+        pinned.forget();
         Ok(Self::assemble(Parts {
             member,
             socket,
@@ -262,44 +262,34 @@ impl Capture {
 /// header of an Ethernet packet stays aligned to 16 (af_packet.c tpacket_rcv).
 const VNET_RESERVE: i32 = 16 - VNET_HEADER as i32;
 
-/// The calling thread on one CPU; where it was before, if the open fails.
-struct Pinned(Option<Cpus>);
-
-impl Pinned {
-    fn to(cpu: i32) -> Result<Self> {
-        let Ok(cpu) = u32::try_from(cpu) else { return Ok(Self(None)) };
-        let pinned = Cpus::of_this_thread()
-            .and_then(|before| Cpus::one(cpu).run_here().map(|()| Self(Some(before))));
-        pinned.map_err(|errno| {
-            match errno.0 {
-                libc::EINVAL => Error::config(
-                    "cpu",
-                    format!(
-                        "cpu {cpu} is none that this thread may run on: not there, offline, or \
-                     outside of its cpuset; -1: wherever it runs"
-                    ),
-                ),
-                _ => Error::new(
-                    Kind::Io,
-                    "cpu",
-                    format!("the thread could not be moved to CPU {cpu}: {errno}"),
-                ),
-            }
-            .with_os(errno.0)
-        })
-    }
-
-    fn keep(mut self) {
-        self.0 = None;
-    }
+/// Moves the calling thread to a CPU (negative: nowhere); it goes back if the open
+/// fails.
+fn pin(cpu: i32) -> Result<Before> {
+    let before = Before::now(cpu).and_then(|before| {
+        if let Ok(cpu) = u32::try_from(cpu) {
+            Cpus::one(cpu).run_here()?;
+        }
+        Ok(before)
+    });
+    before.map_err(|errno| not_moved(cpu, errno))
 }
 
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = before.run_here();
-        }
+pub(super) fn not_moved(cpu: i32, errno: Errno) -> Error {
+    match errno.0 {
+        libc::EINVAL => Error::config(
+            "cpu",
+            format!(
+                "cpu {cpu} is none that this thread may run on: not there, offline, or outside of \
+                 its cpuset; -1: wherever it runs"
+            ),
+        ),
+        _ => Error::new(
+            Kind::Io,
+            "cpu",
+            format!("the thread could not be moved to CPU {cpu}: {errno}"),
+        ),
     }
+    .with_os(errno.0)
 }
 
 /// Whose the capture is.

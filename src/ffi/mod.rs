@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod capture;
+pub mod capture_filter;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -18,7 +19,6 @@ pub mod membership;
 pub mod namespace;
 mod pointers;
 pub mod reader;
-pub mod swap;
 pub mod version;
 pub mod vnet;
 pub mod writer;

@@ -38,6 +38,30 @@ impl Cpus {
     }
 }
 
+/// Where the calling thread ran, and runs again when this is dropped.
+#[derive(Debug)]
+pub struct Before(Option<Cpus>);
+
+impl Before {
+    /// Notes it; `cpu` negative: the thread will not be moved.
+    pub fn now(cpu: i32) -> Result<Self> {
+        Ok(Self(if cpu < 0 { None } else { Some(Cpus::of_this_thread()?) }))
+    }
+
+    /// The thread stays where it is by then.
+    pub fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = before.run_here();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ const ORDER: &[&str] = &[
     "event",
     "membership",
     "group",
-    "swap",
+    "capture_filter",
     "block",
     "cursor",
     "vnet",
