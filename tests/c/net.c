@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -379,6 +380,65 @@ void net_await_carrier(const char *name)
         usleep(10000);
     }
     tap_bail("%s has no carrier (state %u)", name, state);
+}
+
+uint32_t net_mtu(const char *name)
+{
+    uint32_t mtu;
+
+    must(link_attribute(name, IFLA_MTU, &mtu, sizeof mtu), "MTU");
+    return mtu;
+}
+
+/* A request about the root queue of a link. */
+static struct request queue_request(uint16_t type, const char *name)
+{
+    struct tcmsg queue = {.tcm_ifindex = (int)net_index(name), .tcm_parent = TC_H_ROOT};
+    struct request request;
+
+    memset(&request, 0, sizeof request);
+    request.head.nlmsg_len = NLMSG_LENGTH(sizeof queue);
+    request.head.nlmsg_type = type;
+    request.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE;
+    memcpy(NLMSG_DATA(&request.head), &queue, sizeof queue);
+    return request;
+}
+
+void net_queue_fifo(const char *name, uint32_t packets)
+{
+    struct request request = queue_request(RTM_NEWQDISC, name);
+    struct tc_fifo_qopt fifo = {packets};
+
+    add(&request, TCA_KIND, "pfifo", sizeof "pfifo");
+    add(&request, TCA_OPTIONS, &fifo, sizeof fifo);
+    change(&request, "pfifo");
+}
+
+void net_queue_slow(const char *name, uint32_t rate, uint32_t bytes)
+{
+    struct request request = queue_request(RTM_NEWQDISC, name);
+    struct tc_tbf_qopt bucket;
+    uint32_t burst = 2000; /* no more than a frame at once */
+    struct rtattr *options;
+
+    memset(&bucket, 0, sizeof bucket);
+    bucket.rate.rate = rate;
+    bucket.rate.linklayer = TC_LINKLAYER_ETHERNET;
+    bucket.limit = bytes;
+    add(&request, TCA_KIND, "tbf", sizeof "tbf");
+    options = add(&request, TCA_OPTIONS, NULL, 0);
+    add(&request, TCA_TBF_PARMS, &bucket, sizeof bucket);
+    add(&request, TCA_TBF_BURST, &burst, sizeof burst);
+    nest_end(&request, options);
+    change(&request, "tbf");
+}
+
+void net_queue_none(const char *name)
+{
+    struct request request = queue_request(RTM_DELQDISC, name);
+
+    request.head.nlmsg_flags = NLM_F_REQUEST;
+    change(&request, "taking a queue away");
 }
 
 int net_promiscuity(const char *name)

@@ -34,6 +34,13 @@ void net_ipv4(const char *name, const char *address);
 /* Waits until a link sends: after its peer came up it takes the kernel up to a second. */
 void net_await_carrier(const char *name);
 void net_link_mtu(const char *name, uint32_t mtu);
+uint32_t net_mtu(const char *name);
+/* What a link sends waits here: first in, first out, at most `packets`; or as the token bucket lets
+ * it, `rate` bytes a second, with room for `bytes` (tc-tbf(8)). Instead of what was there. */
+void net_queue_fifo(const char *name, uint32_t packets);
+void net_queue_slow(const char *name, uint32_t rate, uint32_t bytes);
+/* Takes it away again, with what is in it. */
+void net_queue_none(const char *name);
 void net_link_rename(const char *name, const char *to);
 /* Gives a link one more name (Linux 5.5). */
 void net_link_alternative(const char *name, const char *also);
