@@ -54,6 +54,12 @@ struct netring_group;
 struct netring_block;
 
 /**
+ * Frames out of one interface: a transmit ring of TPACKET_V2, or batches of
+ * sendmmsg(2). A token, never dereferenced.
+ */
+struct netring_injector;
+
+/**
  * A savefile being read: pcap or pcapng, from a file or through a pipe. A
  * token, never dereferenced.
  */
@@ -2086,6 +2092,565 @@ int netring_block_vnet(struct netring_block *block,
                        struct netring_vnet *out,
                        size_t size);
 
+/* ---- slot ---- */
+
+/**
+ * A transmit buffer, handed out by netring_injector_reserve: 40 bytes.
+ *
+ * Write the frame at `data`, its bytes into `len`, and give the slot back with
+ * netring_injector_commit. `data`, `capacity` and `cookie` are left as they are.
+ */
+struct netring_slot {
+    /**
+     * Where the frame goes, from its link-layer header on. The caller's to read
+     * and write until the commit; what lies there before is not said.
+     */
+    uint8_t *data;
+    /** Bytes there. */
+    uint32_t capacity;
+    /**
+     * Bytes of the frame, written by the caller; 0 (as reserved): none, the slot
+     * is given back unused.
+     */
+    uint32_t len;
+    /**
+     * Names the frame in results and timestamps. An injector's first slot has 1, each
+     * further one, those of the copying calls too, one more.
+     */
+    uint64_t cookie;
+    /**
+     * NETRING_VNET_NEEDS_CSUM, or 0. This and the next five are those of
+     * struct netring_vnet: written by the caller with
+     * NETRING_INJECTOR_VNET_HEADER, and 0 (as reserved) without.
+     */
+    uint8_t vnet_flags;
+    /** NETRING_GSO_*: the frame is a super-packet, to be cut by device or kernel. */
+    uint8_t gso_type;
+    /** Of a super-packet: bytes of all headers; a hint, 0 is fine. */
+    uint16_t hdr_len;
+    /** Of a super-packet: bytes of payload in each segment. */
+    uint16_t gso_size;
+    /** With NETRING_VNET_NEEDS_CSUM: where the checksum begins. */
+    uint16_t csum_start;
+    /** With NETRING_VNET_NEEDS_CSUM: where it goes, from `csum_start`. */
+    uint16_t csum_offset;
+    /** 0. */
+    uint8_t reserved[6];
+};
+
+/** A frame to be copied by netring_injector_send_batch: 24 bytes. */
+struct netring_frame {
+    /** The frame, from its link-layer header on. Read during the call only. */
+    const uint8_t *data;
+    /** Bytes there. */
+    uint32_t len;
+    /**
+     * NETRING_VNET_NEEDS_CSUM, or 0; this and the next five as in struct
+     * netring_slot.
+     */
+    uint8_t vnet_flags;
+    /** NETRING_GSO_*. */
+    uint8_t gso_type;
+    /** Bytes of all headers. */
+    uint16_t hdr_len;
+    /** Bytes of payload in each segment. */
+    uint16_t gso_size;
+    /** Where the checksum begins. */
+    uint16_t csum_start;
+    /** Where it goes, from `csum_start`. */
+    uint16_t csum_offset;
+    /** 0. */
+    uint16_t reserved;
+};
+
+/* ---- injector config ---- */
+
+/**
+ * `method`: what suits the device. A ring (NETRING_METHOD_TPACKET2) saves a copy of
+ * each frame where hardware, or ifb, takes it as it is; virtual devices copy a ring's
+ * frames once more, and NETRING_METHOD_SENDMMSG is faster: there, on virtio_net, and
+ * with NETRING_INJECTOR_VNET_HEADER. docs/benchmarks.md has what it was decided by.
+ */
+#define NETRING_METHOD_AUTO 0
+/** A batch of frames with one sendmmsg(2): the kernel copies them. */
+#define NETRING_METHOD_SENDMMSG 4
+/** `rate_unit`: as fast as the kernel takes them. */
+#define NETRING_RATE_NONE 0
+/** `rate_unit`: frames a second. */
+#define NETRING_RATE_PACKETS 1
+/**
+ * `rate_unit`: bits a second, of the frames as they are given: without preamble,
+ * frame check sequence and gap (24 bytes a frame on Ethernet).
+ */
+#define NETRING_RATE_BITS 2
+/**
+ * Frames go to the driver without a queueing discipline (PACKET_QDISC_BYPASS, Linux
+ * 3.14): less work for each; nothing queues, so a device that is busy is
+ * back-pressure at once; no tc filter sees them.
+ */
+#define NETRING_INJECTOR_QDISC_BYPASS 0x1
+/**
+ * Hand frames over whatever the link is. Without it, while the interface is set down
+ * or has no carrier, they stay and calls that hand over return NETRING_ENETDOWN: the
+ * kernel drops what is sent without carrier, and says nothing. With it they are
+ * lost then; while the interface is set down, where the kernel does say so, they
+ * stay, as when a queue is full.
+ */
+#define NETRING_INJECTOR_IGNORE_LINK_STATE 0x2
+/**
+ * Each slot says what is left to do for its frame (PACKET_VNET_HDR): a checksum to be
+ * filled in, and how a super-packet of up to 64 KiB is cut. Frames with all of it 0
+ * are sent as they are.
+ */
+#define NETRING_INJECTOR_VNET_HEADER 0x4
+/** Never fewer slots than asked for. */
+#define NETRING_INJECTOR_EXACT 0x10
+/**
+ * Send in the network namespace that `netns_fd` stands for, as
+ * NETRING_CAPTURE_NETNS_FD.
+ */
+#define NETRING_INJECTOR_NETNS_FD 0x20
+/** What `init` of a struct netring_injector_config holds once it is initialised. */
+#define NETRING_INJECTOR_CONFIG_INIT_WORD 0x4e524943
+
+/**
+ * What an injector is asked for. Initialise it with netring_injector_config_init or
+ * NETRING_INJECTOR_CONFIG_INIT, then change what should differ.
+ */
+struct netring_injector_config {
+    /** sizeof(struct netring_injector_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_INJECTOR_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_INJECTOR_* bits. Default 0. */
+    uint64_t flags;
+    /**
+     * Bytes the slots may take; 0 (default): 1 GiB. They never take more than half of
+     * the available memory or the control group's room: more are shrunk, down to a
+     * quarter of their number, or refused.
+     */
+    uint64_t memory_limit;
+    /**
+     * Frames leave no faster than that, in `rate_unit`; 0 (default) with
+     * NETRING_RATE_NONE. The rate holds over 10 ms and more: what is late is made up
+     * for within 1.5 ms, never later. There is no thread behind it: calls that hand
+     * over take what is due, those that wait go on until more is.
+     */
+    uint64_t rate;
+    /** NETRING_RATE_*. */
+    uint32_t rate_unit;
+    /**
+     * NETRING_METHOD_AUTO (default), NETRING_METHOD_TPACKET2 or
+     * NETRING_METHOD_SENDMMSG. (A TPACKET_V3 ring does nothing for sending that V2
+     * does not.) On loopback NETRING_METHOD_TPACKET2 is NETRING_ENOTSUP: there the
+     * kernel gives slots back while their frames are still on their way.
+     */
+    uint32_t method;
+    /**
+     * Bytes of the largest frame, up to 131072; 0 (default): what the interface takes
+     * with the MTU it has, 9216 at most; with NETRING_INJECTOR_VNET_HEADER a
+     * super-packet of 64 KiB and its headers. Rounded up to what the memory gives.
+     */
+    uint32_t slot_size;
+    /**
+     * Slots, up to 65536; 0 (default): 1024, or 256 where a frame may have more than
+     * 16 KiB.
+     */
+    uint32_t slot_count;
+    /**
+     * A descriptor of a network namespace, with NETRING_INJECTOR_NETNS_FD; else 0. It
+     * stays the caller's, and is needed during the open only.
+     */
+    int netns_fd;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_injector_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_injector_config_init(struct netring_injector_config *config, size_t size);
+
+/* ---- injector ---- */
+
+/** What was granted to an injector, and how its interface is now. */
+struct netring_injector_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_METHOD_TPACKET2 or NETRING_METHOD_SENDMMSG. */
+    uint32_t method;
+    /** Bytes of the largest frame a slot holds. */
+    uint32_t slot_size;
+    /** Slots. */
+    uint32_t slot_count;
+    /** `slot_count` as configured, or the default. */
+    uint32_t requested_slot_count;
+    /** By what it was made smaller: NETRING_SHRUNK_* bits. */
+    uint32_t shrunk_by;
+    /** Index of the interface. */
+    uint32_t ifindex;
+    /**
+     * LINKTYPE_ number that its frames have (NETRING_LINKTYPE_ETHERNET: give them
+     * with an Ethernet header).
+     */
+    uint32_t link_type;
+    /** Its MTU now. */
+    uint32_t mtu;
+    /**
+     * Bytes of the largest frame that it takes now: MTU and link-layer header; 4 more
+     * with a VLAN tag (0x8100).
+     */
+    uint32_t frame_limit;
+    /** The running kernel, 0x00MMmmpp. */
+    uint32_t kernel_version;
+    /**
+     * Bytes of memory that frames on their way may hold (SO_SNDBUF). It is raised to
+     * what the slots take; without CAP_NET_ADMIN to net.core.wmem_max only.
+     */
+    uint32_t send_buffer;
+    /** NETRING_INJECTOR_* bits in force. */
+    uint64_t flags;
+    /** Bytes of memory the slots take. */
+    uint64_t memory;
+    /** Bytes they could have taken at most when the injector was opened. */
+    uint64_t memory_bound;
+    /**
+     * Name of the interface now; where it is gone, the one it was opened by.
+     * NUL-terminated.
+     */
+    char interface[16];
+};
+
+/**
+ * What became of the frames: cumulative since the open, except for the gauges; never
+ * reset by reading. reserved = committed + discarded + open; committed = handed +
+ * refused + dropped + waiting; handed = completed + in_flight.
+ */
+struct netring_injector_stats {
+    /** CLOCK_MONOTONIC of this reading, nanoseconds. */
+    uint64_t time_ns;
+    /** Slots handed out, those of the copying calls among them. */
+    uint64_t reserved;
+    /** Slots given back with a frame. */
+    uint64_t committed;
+    /** Slots given back without one. */
+    uint64_t discarded;
+    /** Frames that the kernel took. */
+    uint64_t handed;
+    /** Their bytes. */
+    uint64_t handed_bytes;
+    /**
+     * Frames whose slots the kernel is done with: with NETRING_METHOD_TPACKET2 the
+     * device has sent or dropped them, or they were copied on the way; with
+     * NETRING_METHOD_SENDMMSG all that it took.
+     */
+    uint64_t completed;
+    /**
+     * Frames that did not leave because the kernel made no packet of them, or had no
+     * interface any more: netring_injector_results names them.
+     */
+    uint64_t refused;
+    /**
+     * Frames that did not leave because they were dropped whenever they were offered,
+     * with no queue in the way: netring_injector_results names them.
+     */
+    uint64_t dropped;
+    /**
+     * Results that nobody fetched: the oldest give way to new ones (4096 are kept, or
+     * as many as there are slots).
+     */
+    uint64_t results_lost;
+    /** System calls that handed frames over. */
+    uint64_t kicks;
+    /** Of them, those that the full send buffer ended (EAGAIN): back-pressure. */
+    uint64_t full_socket;
+    /**
+     * Of them, those that a full queue, of the qdisc or the device, ended (ENOBUFS):
+     * back-pressure. The queue counts a drop each time; the frame is offered again.
+     */
+    uint64_t full_queue;
+    /** Gauge: slots handed out and not given back. */
+    uint64_t open;
+    /** Gauge: frames committed that the kernel has not taken. */
+    uint64_t waiting;
+    /** Gauge: of these, frames that wait for an earlier slot to be given back. */
+    uint64_t held_back;
+    /** Gauge: frames that the kernel is not done with. */
+    uint64_t in_flight;
+    /** Frames that the interface could not send (tx_errors), anybody's, since the open. */
+    uint64_t interface_errors;
+    /** Frames that its driver dropped (tx_dropped), anybody's, since the open. */
+    uint64_t interface_dropped;
+    /** NETRING_INJECTOR_STATS_* bits: which of the last could be read. */
+    uint64_t valid;
+};
+
+/** What became of a committed frame that did not leave: 16 bytes. */
+struct netring_result {
+    /** The slot's. */
+    uint64_t cookie;
+    /**
+     * NETRING_EMSGSIZE: larger than the interface takes (its MTU is smaller than it
+     * was at the commit). NETRING_EINVAL: the kernel makes no packet of it, `os_errno`
+     * says why. NETRING_ENODEV: the interface was removed before. NETRING_EIO, with
+     * `os_errno` ENOBUFS: dropped again and again for 100 ms with nothing of the
+     * injector's in any queue, so by a filter of the interface (tc), or its driver.
+     */
+    int32_t code;
+    /** What the kernel said, an errno number. */
+    int32_t os_errno;
+};
+
+/** interface_errors and interface_dropped are valid. */
+#define NETRING_INJECTOR_STATS_INTERFACE 0x1
+
+/**
+ * Opens an injector: frames given to it leave by this interface. It receives
+ * nothing. `config` NULL: the defaults.
+ *
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong ("any" is no
+ * interface to send by). NETRING_ENODEV, no such interface. NETRING_EMMAP, the
+ * slots' memory exceeds its bound, or was refused. NETRING_EPERM, no CAP_NET_RAW in
+ * the user namespace that owns the network namespace. NETRING_ESOCKET,
+ * NETRING_ESOCKOPT, NETRING_EBIND, NETRING_EIO: the kernel refused a step.
+ * NETRING_ENOTSUP, Linux before 4.14, or NETRING_METHOD_TPACKET2 on loopback. `err`
+ * names the step, the value and what to do; docs/errors.md lists every one. On an
+ * error `*out` is not written.
+ * Ownership: the caller closes `*out` with netring_injector_close. MT-Safe. `err` may
+ * be NULL. (packet(7), packet_mmap.rst.)
+ * Caller: `interface` must be NUL-terminated, `config` readable for the size it says it has,
+ * `out` and `err` writable.
+ */
+int netring_injector_open(const char *interface,
+                          const struct netring_injector_config *config,
+                          struct netring_injector **out,
+                          struct netring_error *err);
+
+/**
+ * Closes an injector. What is committed is offered to the kernel once more, without
+ * waiting; returns how many committed frames it has not taken (0: none), which are
+ * gone then. To lose none, netring_injector_drain before. Frames that the kernel has
+ * leave, whatever becomes of the slots: their memory is the kernel's until they did.
+ * Slots that are handed out must not be touched any more. Calls in progress on other
+ * threads return NETRING_EBADF. NULL is fine: 0.
+ *
+ * Errors: NETRING_EBADF, not an injector, or closed before. NETRING_EBUSY, called
+ * from a log callback. MT-Safe.
+ */
+int netring_injector_close(struct netring_injector *injector);
+
+/**
+ * Hands out up to `count` slots, the next in order, of which at least one: returns
+ * how many, or 0 where none was free within `timeout_ms` milliseconds (0: do not
+ * wait; negative: for ever, as poll(2)). Signals do not prolong or end the wait. While
+ * it waits, the kernel is given what is committed.
+ *
+ * Frames leave in the order of their slots. A slot that is not given back holds back
+ * what is committed in later ones (`held_back` of netring_injector_stats): give each
+ * one back soon, with `len` 0 where there is nothing to send. A slot's memory is the
+ * caller's from here to its commit.
+ *
+ * `size` is sizeof(struct netring_slot) of the caller's header.
+ *
+ * Errors, none of which leaves a slot handed out: NETRING_ESHUTDOWN, stopped.
+ * NETRING_EWAKEUP, netring_injector_wakeup ended the wait. NETRING_ENETDOWN, none is
+ * free and none becomes so while the link is down. NETRING_ENODEV, none is free and
+ * the interface was removed. NETRING_EBADF, not an injector, or closed meanwhile.
+ * NETRING_EINVAL, `slots` is NULL or misaligned, `size` is less than 40, more than 256
+ * or not a multiple of 8, `count` is 0 or more than 8388607. NETRING_EIO, waiting or
+ * sending failed; errno says why. MT-Safe.
+ * Caller: `slots` must be writable for `count` elements of `size` bytes.
+ */
+int netring_injector_reserve(struct netring_injector *injector,
+                             struct netring_slot *slots,
+                             size_t size,
+                             size_t count,
+                             int timeout_ms);
+
+/**
+ * Takes slots back, in any order and any number at a time: each with the frame whose
+ * bytes are in `len`, or, with `len` 0, without one. (Where a frame does not fit the
+ * slot, say so: `len` larger than `capacity` is refused before anything is read.) Returns how many: those up to the
+ * first that is wrong, which stays handed out, and is what the next call would return
+ * an error for. Nothing is sent yet.
+ *
+ * Errors, about the first slot: NETRING_EMSGSIZE, the frame is larger than the slot or
+ * than the interface takes (MTU and link-layer header; 4 bytes more with a VLAN tag);
+ * the limit is in netring_injector_last_error. NETRING_EINVAL, `cookie` or `data` is
+ * not that of a slot that is handed out, the frame is shorter than a link-layer
+ * header, or what is left to do for it makes no sense, or was not announced with
+ * NETRING_INJECTOR_VNET_HEADER; or an argument as in netring_injector_reserve.
+ * NETRING_EBADF, not an injector. MT-Safe.
+ * Caller: `slots` must be readable for `count` elements of `size` bytes.
+ */
+int netring_injector_commit(struct netring_injector *injector,
+                            const struct netring_slot *slots,
+                            size_t size,
+                            size_t count);
+
+/**
+ * Has the kernel take the committed frames, in order, as far as it takes them now and
+ * as `rate` allows; returns how many it took. It does not wait. 0 is no error: there
+ * was nothing, or there is back-pressure (`full_socket`, `full_queue`). What stays
+ * leaves with a later call: this one, netring_injector_drain, or a waiting
+ * netring_injector_reserve. Frames that the kernel refuses do not stop those behind
+ * them: netring_injector_results.
+ *
+ * One system call hands over any number of frames: commit a batch, then flush.
+ *
+ * Errors: NETRING_ENETDOWN, the link is down: the frames stay, and leave later
+ * (NETRING_INJECTOR_IGNORE_LINK_STATE). NETRING_ENODEV, the interface was removed:
+ * what was waiting is refused, each frame has a result; close the injector.
+ * NETRING_EIO, the kernel took no more for another reason, errno says which.
+ * NETRING_EBADF, not an injector. MT-Safe.
+ */
+int netring_injector_flush(struct netring_injector *injector);
+
+/**
+ * Waits until every frame that can leave has left and the kernel is done with it:
+ * returns 1, or 0 where that took longer than `timeout_ms` (as
+ * netring_injector_reserve). What waits for an earlier slot to be given back cannot
+ * leave. That the kernel is done with a frame says that its memory is given back: the
+ * device, or whatever the interface is, has it or has dropped it.
+ *
+ * Errors: NETRING_ENETDOWN, NETRING_ENODEV, NETRING_EIO, as netring_injector_flush.
+ * NETRING_ESHUTDOWN, stopped, and not done at once. NETRING_EWAKEUP,
+ * netring_injector_wakeup. NETRING_EBADF, not an injector, or closed meanwhile.
+ * MT-Safe.
+ */
+int netring_injector_drain(struct netring_injector *injector, int timeout_ms);
+
+/**
+ * Sends a copy of one frame of `len` bytes: netring_injector_reserve, _commit and
+ * _flush in one call. Returns 1, or 0 where no slot was free within `timeout_ms`. With
+ * 1 the injector has the frame; whether the kernel took it at once is as with
+ * netring_injector_flush.
+ *
+ * This is the slower way, a call for every frame; batches cost a call each.
+ *
+ * Errors, where the frame was not taken: as netring_injector_reserve and
+ * netring_injector_commit; NETRING_EINVAL, `len` is 0, or `data` NULL. MT-Safe.
+ * Caller: `data` must be readable for `len` bytes.
+ */
+int netring_injector_send(struct netring_injector *injector,
+                          const void *data,
+                          size_t len,
+                          int timeout_ms);
+
+/**
+ * Sends copies of `count` frames: netring_injector_reserve, _commit and _flush in one
+ * call, or in several where there are fewer free slots. Returns how many frames the
+ * injector has taken: all, or those before the first that is wrong or that found no
+ * slot within `timeout_ms`.
+ *
+ * `size` is sizeof(struct netring_frame) of the caller's header.
+ *
+ * Errors, where the first frame was not taken: as netring_injector_reserve and
+ * netring_injector_commit; NETRING_EINVAL, `frames` is NULL or misaligned, `size` is
+ * less than 24, more than 256 or not a multiple of 8, `count` is 0 or more than
+ * 8388607, or a frame's `data` is NULL or its `len` 0. MT-Safe.
+ * Caller: `frames` must be readable for `count` elements of `size` bytes, and the `data` of
+ * each for its `len` bytes.
+ */
+int netring_injector_send_batch(struct netring_injector *injector,
+                                const struct netring_frame *frames,
+                                size_t size,
+                                size_t count,
+                                int timeout_ms);
+
+/**
+ * Fetches results, the oldest first: committed frames that did not leave, and why.
+ * Returns how many were written, 0 where there is none. Each is told once. Frames that
+ * left have no result.
+ *
+ * `size` is sizeof(struct netring_result) of the caller's header.
+ *
+ * Errors: NETRING_EBADF, not an injector. NETRING_EINVAL, `results` is NULL or
+ * misaligned, `size` is less than 16, more than 256 or not a multiple of 8, `count` is
+ * 0 or more than 8388607. MT-Safe.
+ * Caller: `results` must be writable for `count` elements of `size` bytes.
+ */
+int netring_injector_results(struct netring_injector *injector,
+                             struct netring_result *results,
+                             size_t size,
+                             size_t count);
+
+/**
+ * Writes what became of the frames so far: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not an injector. NETRING_EINVAL, `out` is NULL or misaligned,
+ * or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_injector_stats(struct netring_injector *injector,
+                           struct netring_injector_stats *out,
+                           size_t size);
+
+/**
+ * Writes what was granted, and how the interface is now: as much of it as `size` bytes
+ * hold.
+ *
+ * Errors: as netring_injector_stats. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_injector_info(struct netring_injector *injector,
+                          struct netring_injector_info *out,
+                          size_t size);
+
+/**
+ * A descriptor for poll, epoll, io_uring and event loops: readable (POLLIN) while
+ * netring_injector_reserve with a timeout of 0 would return something other than 0. It
+ * is not readable while every slot is handed out or committed and not flushed. Right
+ * for level- and edge-triggered loops. Returns the descriptor, 0 or more.
+ *
+ * Errors: NETRING_EBADF, not an injector. MT-Safe.
+ * Ownership: the injector's; do not close it, read from it, or use it after
+ * netring_injector_close.
+ */
+int netring_injector_fd(struct netring_injector *injector);
+
+/**
+ * Ends one wait: the present or the next of netring_injector_reserve,
+ * netring_injector_drain or a sending call returns NETRING_EWAKEUP. Several wakeups
+ * before that are one. To end every wait, use netring_injector_stop.
+ *
+ * Errors: NETRING_EBADF, not an injector. MT-Safe, async-signal-safe; leaves errno
+ * alone on success.
+ */
+int netring_injector_wakeup(struct netring_injector *injector);
+
+/**
+ * Forgets a pending wakeup.
+ *
+ * Errors: NETRING_EBADF, not an injector. MT-Safe.
+ */
+int netring_injector_wakeup_clear(struct netring_injector *injector);
+
+/**
+ * Ends the injector's waits for good: from now on netring_injector_reserve and the
+ * sending calls return NETRING_ESHUTDOWN, and netring_injector_drain where it would
+ * wait. Slots that are handed out can still be committed and flushed. There is no way
+ * back but netring_injector_close.
+ *
+ * Errors: NETRING_EBADF, not an injector. MT-Safe, async-signal-safe; leaves errno
+ * alone on success.
+ */
+int netring_injector_stop(struct netring_injector *injector);
+
+/**
+ * Writes the last failure of a call on this injector, with its words; all zero where
+ * none has failed. A wait that was woken or stopped counts as one.
+ *
+ * Errors: NETRING_EBADF, not an injector. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ * Caller: `out` must be writable for a struct netring_error.
+ */
+int netring_injector_last_error(struct netring_injector *injector, struct netring_error *out);
+
 /* ---- interface ---- */
 
 /** speed_mbps and duplex are known. */
@@ -2984,6 +3549,22 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                    /* max_members */                                \
             0,                                    /* id */                                         \
             0                                     /* program */                                    \
+    }
+
+/** The defaults of a struct netring_injector_config, as netring_injector_config_init writes them. */
+#define NETRING_INJECTOR_CONFIG_INIT                                                               \
+    {                                                                                              \
+        sizeof(struct netring_injector_config),   /* size */                                       \
+            NETRING_INJECTOR_CONFIG_INIT_WORD,    /* init */                                       \
+            0,                                    /* flags */                                      \
+            0,                                    /* memory_limit */                               \
+            0,                                    /* rate */                                       \
+            NETRING_RATE_NONE,                    /* rate_unit */                                  \
+            NETRING_METHOD_AUTO,                  /* method */                                     \
+            0,                                    /* slot_size */                                  \
+            0,                                    /* slot_count */                                 \
+            0,                                    /* netns_fd */                                   \
+            0                                     /* reserved */                                   \
     }
 
 #ifdef __cplusplus

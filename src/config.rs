@@ -379,7 +379,13 @@ impl CaptureConfig {
     }
 }
 
-fn range(field: &'static str, value: u32, least: u32, most: u32, unit: &str) -> Result<()> {
+pub(crate) fn range(
+    field: &'static str,
+    value: u32,
+    least: u32,
+    most: u32,
+    unit: &str,
+) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -420,7 +426,7 @@ impl Bound {
         }
     }
 
-    fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Limit => "memory_limit",
             Self::MemAvailable => "half of the machine's available memory",

@@ -23,5 +23,6 @@ pub mod namespace;
 pub mod packet;
 pub mod savefile;
 pub mod signals;
+pub mod slot;
 #[allow(unsafe_code)]
 pub mod sys;

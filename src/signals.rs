@@ -43,6 +43,11 @@ impl Signals {
     /// Has `epoll` report them.
     pub fn watch(&self, epoll: &Epoll) -> Result<()> {
         epoll.add(self.more.fd(), libc::EPOLLIN, MORE)?;
+        self.watch_ends(epoll)
+    }
+
+    /// Has `epoll` report what ends a wait, but not that more is ready.
+    pub fn watch_ends(&self, epoll: &Epoll) -> Result<()> {
         epoll.add(self.wakeup.fd(), libc::EPOLLIN, WAKEUP)?;
         epoll.add(self.stop.fd(), libc::EPOLLIN, STOP)
     }

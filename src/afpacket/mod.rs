@@ -1,4 +1,4 @@
-//! AF_PACKET: captures over TPACKET_V3 rings.
+//! AF_PACKET: captures over TPACKET_V3 rings, and injectors.
 //!
 //! How a packet flows: the kernel fills a block and sets its status ->
 //! [`consumer`] sees it (acquire load), takes it in order -> [`crate::block`]
@@ -10,6 +10,8 @@
 //! [`binding`] remembers which block came through which, [`fanout`] has captures
 //! share an interface's packets. [`selection`] is the kernel's filter, [`swap`]
 //! changes it, [`late`] judges packets older than that.
+//!
+//! Frames leave through an [`injector`].
 
 pub mod binding;
 pub mod capture;
@@ -17,6 +19,7 @@ pub mod consumer;
 pub mod counters;
 pub mod events;
 pub mod fanout;
+pub mod injector;
 pub mod late;
 pub mod loss;
 pub mod membership;

@@ -301,7 +301,7 @@ const TPACKET_V2: i32 = libc::tpacket_versions::TPACKET_V2 as i32;
 const TPACKET_V3: i32 = libc::tpacket_versions::TPACKET_V3 as i32;
 
 /// A name as messages show it; whatever the caller passed, not endlessly.
-fn shown(interface: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(super) fn shown(interface: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&interface[..interface.len().min(64)])
 }
 
@@ -365,7 +365,13 @@ pub(super) fn no_socket(errno: Errno) -> Error {
     Error::new(kind, "socket", message).with_os(errno.0)
 }
 
-fn option(socket: &Socket, step: &'static str, level: i32, name: i32, value: i32) -> Result<()> {
+pub(super) fn option(
+    socket: &Socket,
+    step: &'static str,
+    level: i32,
+    name: i32,
+    value: i32,
+) -> Result<()> {
     socket.set(level, name, &value).map_err(|errno| {
         let remedy = match (step, errno.0) {
             ("SO_BUSY_POLL", libc::EPERM) => {
@@ -491,7 +497,7 @@ pub(super) fn descriptors(errno: Errno) -> &'static str {
     }
 }
 
-fn no_waiter(errno: Errno) -> Error {
+pub(super) fn no_waiter(errno: Errno) -> Error {
     Error::new(
         Kind::Io,
         "epoll",

@@ -62,23 +62,14 @@ impl Place {
             let told = namespace::is_own(&socket);
             return Ok(Self { namespace: None, handed: Some(socket), told });
         }
-        let namespace = if config.has(flags::NETNS_FD) {
-            let fd = config.netns_fd;
-            let namespace = file::duplicate(fd).map_err(|errno| match errno.0 {
-                libc::EBADF => Error::config("netns_fd", format!("netns_fd {fd} is not open")),
-                number => Error::new(
-                    Kind::Io,
-                    "F_DUPFD_CLOEXEC",
-                    format!("netns_fd {fd} was not duplicated: {errno}{}", descriptors(errno)),
-                )
-                .with_os(number),
-            })?;
-            if !namespace::may_be_entered(namespace.as_fd()) {
-                return Err(no_namespace());
-            }
-            Some(namespace)
-        } else {
-            None
+        Self::elsewhere(config.has(flags::NETNS_FD).then_some(config.netns_fd))
+    }
+
+    /// The network namespace of a descriptor, or the caller's.
+    pub(super) fn elsewhere(netns_fd: Option<i32>) -> Result<Self> {
+        let namespace = match netns_fd {
+            Some(fd) => Some(namespace_of(fd)?),
+            None => None,
         };
         Ok(Self { namespace, handed: None, told: true })
     }
@@ -144,6 +135,11 @@ impl Place {
         }
     }
 
+    /// What tells of the interface's losses, as far as netlink is allowed.
+    pub(super) fn counters(&self) -> Result<Option<Netlink>> {
+        Ok(self.within(Netlink::open)?.ok())
+    }
+
     /// What tells of an interface.
     pub(super) fn tellers(&self, ifindex: u32, name: &[u8]) -> Result<Tellers> {
         if ifindex == 0 {
@@ -174,6 +170,19 @@ impl Place {
             Tellers::default()
         }))
     }
+}
+
+fn namespace_of(fd: i32) -> Result<OwnedFd> {
+    let namespace = file::duplicate(fd).map_err(|errno| match errno.0 {
+        libc::EBADF => Error::config("netns_fd", format!("netns_fd {fd} is not open")),
+        number => Error::new(
+            Kind::Io,
+            "F_DUPFD_CLOEXEC",
+            format!("netns_fd {fd} was not duplicated: {errno}{}", descriptors(errno)),
+        )
+        .with_os(number),
+    })?;
+    if namespace::may_be_entered(namespace.as_fd()) { Ok(namespace) } else { Err(no_namespace()) }
 }
 
 fn no_namespace() -> Error {

@@ -31,6 +31,8 @@ pub(crate) enum HandleKind {
     Writer = 4,
     /// struct netring_group.
     Group = 6,
+    /// struct netring_injector.
+    Injector = 7,
 }
 
 // A token: generation, slot, kind.

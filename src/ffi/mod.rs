@@ -13,6 +13,8 @@ mod guard;
 mod handle;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
+pub mod injector;
+pub mod injector_config;
 pub mod interface;
 pub mod log;
 pub mod membership;

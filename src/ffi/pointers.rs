@@ -52,6 +52,12 @@ pub(crate) fn writable<T>(out: *mut T, name: &'static str) -> Result<()> {
     checked(out, name)
 }
 
+/// Checks an input pointer.
+#[inline]
+pub(crate) fn readable<T>(from: *const T, name: &'static str) -> Result<()> {
+    checked(from, name)
+}
+
 /// Checks a structure's output pointer and size before the work is done.
 pub(crate) fn writable_sized<T: CStruct>(
     out: *mut T,

@@ -52,6 +52,15 @@ pub struct Timestamping {
     pub rx_filters: u32,
 }
 
+/// What drives an interface: texts that end with a NUL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriverInfo {
+    /// The driver, or the kind of a virtual interface.
+    pub driver: [u8; 32],
+    /// The address on its bus, of hardware.
+    pub bus: [u8; 32],
+}
+
 /// A socket to ask through.
 #[derive(Debug)]
 pub struct Ethtool(OwnedFd);
@@ -93,16 +102,26 @@ impl Ethtool {
 
     /// The driver's name.
     pub fn driver(&self, name: &[u8; NAME]) -> Result<[u8; 32]> {
+        let driver = self.driver_info(name)?.driver;
+        if driver[0] == 0 { Err(Errno(libc::EOPNOTSUPP)) } else { Ok(driver) }
+    }
+
+    /// What drives the interface, and where it is plugged in.
+    pub fn driver_info(&self, name: &[u8; NAME]) -> Result<DriverInfo> {
         let mut data = [0; ROOM];
         data[0] = ETHTOOL_GDRVINFO;
         self.ask(name, &mut data)?;
-        // struct ethtool_drvinfo: cmd, driver[32], ...
-        let mut driver = [0; 32];
-        for (to, word) in driver.chunks_exact_mut(4).zip(&data[1..9]) {
-            to.copy_from_slice(&word.to_ne_bytes());
-        }
-        driver[31] = 0;
-        if driver[0] == 0 { Err(Errno(libc::EOPNOTSUPP)) } else { Ok(driver) }
+        // struct ethtool_drvinfo: cmd, driver[32], version[32], fw_version[32],
+        // bus_info[32], ...
+        let text = |first: usize| {
+            let mut text = [0; 32];
+            for (to, word) in text.chunks_exact_mut(4).zip(&data[first..]) {
+                to.copy_from_slice(&word.to_ne_bytes());
+            }
+            text[31] = 0;
+            text
+        };
+        Ok(DriverInfo { driver: text(1), bus: text(25) })
     }
 
     /// Speed and duplex.

@@ -25,6 +25,8 @@ pub mod pcap;
 pub mod process;
 pub mod socket;
 pub mod softnet;
+pub mod timer;
+pub mod transmit;
 pub mod try_lock;
 
 /// The kernel's reason for a refusal: an errno number.

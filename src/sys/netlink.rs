@@ -1,4 +1,4 @@
-//! rtnetlink: the counters of one interface, by index (a rename does not
+//! rtnetlink: the counters of an interface, by index (a rename does not
 //! matter), in the network namespace it was opened in.
 
 use super::message::{Port, Request, attributes, u64_at};
@@ -17,6 +17,15 @@ pub struct LinkCounters {
     pub rx_missed: u64,
 }
 
+/// What the interface did not send, since it exists (struct rtnl_link_stats64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransmitCounters {
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Dropped by the driver.
+    pub tx_dropped: u64,
+}
+
 /// A route netlink socket.
 #[derive(Debug)]
 pub struct Netlink(Port);
@@ -27,30 +36,46 @@ impl Netlink {
         Port::open(libc::NETLINK_ROUTE).map(Self)
     }
 
-    /// Asks for the counters of the interface with this index; ENODEV.
+    /// Asks what the interface with this index lost of what it received; ENODEV.
     pub fn link_counters(&mut self, ifindex: u32) -> Result<LinkCounters> {
+        self.counters(ifindex, |value| {
+            Some(LinkCounters {
+                rx_dropped: u64_at(value, 6 * 8)?,
+                rx_fifo: u64_at(value, 14 * 8)?,
+                rx_missed: u64_at(value, 15 * 8)?,
+            })
+        })
+    }
+
+    /// Asks what the interface with this index lost of what it was to send; ENODEV.
+    pub fn transmit_counters(&mut self, ifindex: u32) -> Result<TransmitCounters> {
+        self.counters(ifindex, |value| {
+            Some(TransmitCounters {
+                tx_errors: u64_at(value, 5 * 8)?,
+                tx_dropped: u64_at(value, 7 * 8)?,
+            })
+        })
+    }
+
+    fn counters<T>(&mut self, ifindex: u32, read: impl Fn(&[u8]) -> Option<T>) -> Result<T> {
         // struct ifinfomsg: family, type, index, flags, change
         let mut fixed = [0; 16];
         fixed[4..8].copy_from_slice(&ifindex.to_ne_bytes());
         let mut counters = None;
         self.0.ask(&Request::new(libc::RTM_GETLINK, false, &fixed), |kind, body| {
-            counters = parse(kind, body);
+            counters = stats64(kind, body).and_then(&read);
         })?;
         counters.ok_or(Errno(libc::EPROTO))
     }
 }
 
 /// `None`: not a message about a link, or without counters.
-fn parse(kind: u16, body: &[u8]) -> Option<LinkCounters> {
+fn stats64(kind: u16, body: &[u8]) -> Option<&[u8]> {
     if kind != libc::RTM_NEWLINK {
         return None;
     }
     let (_, value) = attributes(body.get(16..)?).find(|(kind, _)| *kind == IFLA_STATS64)?;
-    Some(LinkCounters {
-        rx_dropped: u64_at(value, 6 * 8)?,
-        rx_fifo: u64_at(value, 14 * 8)?,
-        rx_missed: u64_at(value, 15 * 8)?,
-    })
+    Some(value)
 }
 
 #[cfg(test)]
@@ -67,12 +92,13 @@ mod tests {
 
     #[test]
     fn junk_is_refused() {
-        assert!(parse(0, &[0; 64]).is_none());
-        assert!(parse(libc::RTM_NEWLINK, &[]).is_none());
-        assert!(parse(libc::RTM_NEWLINK, &[0; 64]).is_none());
+        assert!(stats64(0, &[0; 64]).is_none());
+        assert!(stats64(libc::RTM_NEWLINK, &[]).is_none());
+        assert!(stats64(libc::RTM_NEWLINK, &[0; 64]).is_none());
         let mut short = vec![0_u8; 16 + 4 + 15 * 8];
         short[16..18].copy_from_slice(&(4 + 15 * 8_u16).to_ne_bytes());
         short[18..20].copy_from_slice(&IFLA_STATS64.to_ne_bytes());
-        assert!(parse(libc::RTM_NEWLINK, &short).is_none());
+        let value = stats64(libc::RTM_NEWLINK, &short).unwrap();
+        assert!(u64_at(value, 14 * 8).is_some() && u64_at(value, 15 * 8).is_none());
     }
 }

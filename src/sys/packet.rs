@@ -10,6 +10,19 @@ pub const PACKET_IGNORE_OUTGOING: i32 = 23;
 /// A struct virtio_net_hdr before each packet.
 pub const PACKET_VNET_HDR: i32 = 15;
 
+/// Frames go to the driver without a queueing discipline (Linux 3.14).
+pub const PACKET_QDISC_BYPASS: i32 = 20;
+
+/// What tp_status of a slot of a transmit ring says (TP_STATUS_*).
+pub mod transmit_status {
+    /// The kernel is to send it.
+    pub const SEND_REQUEST: u32 = 1;
+    /// The kernel is sending it.
+    pub const SENDING: u32 = 2;
+    /// The kernel makes no packet of it, and stops there.
+    pub const WRONG_FORMAT: u32 = 4;
+}
+
 /// struct packet_mreq with room for the longest address (MAX_ADDR_LEN; the kernel's
 /// struct packet_mreq_max).
 #[repr(C)]

@@ -23,6 +23,8 @@ unsafe impl Plain for u64 {}
 // SAFETY: integers only.
 unsafe impl Plain for super::packet::MembershipRequest {}
 // SAFETY: integers only.
+unsafe impl Plain for libc::tpacket_req {}
+// SAFETY: integers only.
 unsafe impl Plain for libc::tpacket_req3 {}
 // SAFETY: integers only.
 unsafe impl Plain for libc::tpacket_stats_v3 {}

@@ -19,10 +19,18 @@ static _Thread_local union {
     struct netring_writer_info writer_info;
     struct netring_group_info group_info;
     struct netring_group_stats group_stats;
+    struct netring_slot slots[4];
+    struct netring_result results[4];
+    struct netring_injector_info injector_info;
+    struct netring_injector_stats injector_stats;
     struct netring_capture *capture;
     struct netring_block *block;
     uint8_t bytes[1024];
 } out;
+
+/* A frame to nobody. */
+static const uint8_t bytes[60] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5};
+static const struct netring_frame frame = {.data = bytes, .len = sizeof bytes};
 
 static int ignore(void *user, const struct netring_packet *packets, size_t count, size_t size)
 {
@@ -89,7 +97,22 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(group_open, GROUP, false, "", NULL, NULL, &out.capture, 1, &out.error) \
     CALL(group_info, GROUP, false, &out.group_info, sizeof out.group_info) \
     CALL(group_stats, GROUP, false, NULL, &out.group_stats, sizeof out.group_stats) \
-    CALL(group_free, GROUP, true)
+    CALL(group_free, GROUP, true) \
+    CALL(injector_close, INJECTOR, true) \
+    CALL(injector_reserve, INJECTOR, false, out.slots, sizeof out.slots[0], COUNT(out.slots), 0) \
+    CALL(injector_commit, INJECTOR, false, out.slots, sizeof out.slots[0], COUNT(out.slots)) \
+    CALL(injector_flush, INJECTOR, false) \
+    CALL(injector_drain, INJECTOR, false, 0) \
+    CALL(injector_send, INJECTOR, false, bytes, sizeof bytes, 0) \
+    CALL(injector_send_batch, INJECTOR, false, &frame, sizeof frame, 1, 0) \
+    CALL(injector_results, INJECTOR, false, out.results, sizeof out.results[0], 4) \
+    CALL(injector_stats, INJECTOR, false, &out.injector_stats, sizeof out.injector_stats) \
+    CALL(injector_info, INJECTOR, false, &out.injector_info, sizeof out.injector_info) \
+    CALL(injector_fd, INJECTOR, false) \
+    CALL(injector_wakeup, INJECTOR, false) \
+    CALL(injector_wakeup_clear, INJECTOR, false) \
+    CALL(injector_stop, INJECTOR, false) \
+    CALL(injector_last_error, INJECTOR, false, &out.error)
 
 /* The others, for the comparison: what makes handles or needs none. */
 #define NO_HANDLE(CALL) \
@@ -104,6 +127,8 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(filter_new_ebpf) \
     CALL(group_config_init) \
     CALL(group_new) \
+    CALL(injector_config_init) \
+    CALL(injector_open) \
     CALL(interface_info) \
     CALL(interface_list) \
     CALL(log_set) \

@@ -9,7 +9,7 @@
 /* clang-format off */
 enum handle_kind {
     HANDLE_CAPTURE, HANDLE_BLOCK, HANDLE_FILTER, HANDLE_READER, HANDLE_WRITER,
-    HANDLE_GROUP, HANDLE_KINDS
+    HANDLE_GROUP, HANDLE_INJECTOR, HANDLE_KINDS
 };
 /* clang-format on */
 

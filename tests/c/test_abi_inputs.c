@@ -12,6 +12,9 @@ static struct netring_filter *filter;
 static struct netring_reader *reader;
 static struct netring_writer *writer;
 static struct netring_group *group;
+static struct netring_injector *injector;
+static const struct netring_injector_config few = {
+    .size = sizeof few, .init = NETRING_INJECTOR_CONFIG_INIT_WORD, .slot_count = 4};
 
 /* Arguments that are right, so that one can be wrong at a time. */
 static union {
@@ -47,7 +50,7 @@ static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 /* Numbers that look like anything, and the neighbours of real tokens. */
 static unsigned not_refused(const struct call *call)
 {
-    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer, group};
+    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
@@ -103,7 +106,7 @@ static void reader_open(void)
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer, group};
+    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
@@ -112,6 +115,7 @@ static void test_stale(void)
     is_int(netring_reader_close(reader), 0, "close of the reader");
     is_int(netring_writer_close(writer, NULL), 0, "close of a writer");
     is_int(netring_group_free(group), 0, "free of a group");
+    is_int(netring_injector_close(injector), 0, "close of an injector");
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < call_count; i++)
             ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
@@ -123,6 +127,7 @@ static void test_stale(void)
             reader_open();
             netring_writer_open("/dev/null", NULL, &writer, NULL);
             netring_group_new(NULL, &group, NULL);
+            netring_injector_open("vb", &few, &injector, NULL);
         }
     }
     is_int(read_packets(block), 3, "the new block is untouched");
@@ -344,6 +349,8 @@ int main(void)
         tap_bail("netring_writer_open failed");
     if (netring_group_new(NULL, &group, NULL) != 0)
         tap_bail("netring_group_new failed");
+    if (netring_injector_open("vb", &few, &injector, NULL) != 0)
+        tap_bail("netring_injector_open failed");
 
     test_handles();
     test_arguments();
@@ -357,5 +364,6 @@ int main(void)
     netring_filter_free(filter);
     netring_writer_close(writer, NULL);
     netring_group_free(group);
+    netring_injector_close(injector);
     return tap_end();
 }

@@ -271,6 +271,17 @@ static struct netring_group *group_of_none(void)
     return group;
 }
 
+static struct netring_injector *injector_of_few(void)
+{
+    struct netring_injector_config config = NETRING_INJECTOR_CONFIG_INIT;
+    struct netring_injector *injector = NULL;
+
+    config.slot_count = 4;
+    if (netring_injector_open("vb", &config, &injector, NULL) != 0)
+        tap_bail("no injector");
+    return injector;
+}
+
 /* The block has frames first..first+4. */
 static struct handles handles_open(const struct netring_capture_config *config, uint32_t first)
 {
@@ -279,8 +290,10 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     struct netring_reader *reader = reader_of_nothing();
     struct netring_writer *writer = writer_to_nowhere();
     struct netring_group *group = group_of_none();
+    struct netring_injector *injector = injector_of_few();
     struct handles handles = {
-        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader, writer, group}};
+        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader, writer, group,
+                  injector}};
 
     capture_close(capture);
     netring_block_release(handles.stale[HANDLE_BLOCK]);
@@ -288,6 +301,7 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     netring_reader_close(reader);
     netring_writer_close(writer, NULL);
     netring_group_free(group);
+    netring_injector_close(injector);
     capture = capture_open("vb", config);
     handles.open[HANDLE_CAPTURE] = capture;
     handles.open[HANDLE_BLOCK] = block_of(capture, sender, first, 5, 60);
@@ -295,6 +309,7 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     handles.open[HANDLE_READER] = reader_of_nothing();
     handles.open[HANDLE_WRITER] = writer_to_nowhere();
     handles.open[HANDLE_GROUP] = group_of_none();
+    handles.open[HANDLE_INJECTOR] = injector_of_few();
     for (int i = 0; i < HANDLE_KINDS; i++) {
         if (!handles.open[i] || !handles.stale[i])
             tap_bail("handles of kind %d are missing here", i);
@@ -310,6 +325,7 @@ static void handles_close(const struct handles *handles)
     is_int(netring_reader_close(handles->open[HANDLE_READER]), 0, "the parent's reader");
     is_int(netring_writer_close(handles->open[HANDLE_WRITER], NULL), 0, "the parent's writer");
     is_int(netring_group_free(handles->open[HANDLE_GROUP]), 0, "the parent's group");
+    is_int(netring_injector_close(handles->open[HANDLE_INJECTOR]), 0, "the parent's injector");
 }
 
 static void all_refused(const struct handles *handles, const char *what)

@@ -26,7 +26,8 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const HEADER: u16 = 68;
 const _: () = assert!(HEADER as u32 == RECORD_HEADER);
 
-/// A packet's struct virtio_net_hdr.
+/// A packet's struct virtio_net_hdr, with its layout.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Vnet {
     /// VIRTIO_NET_HDR_F_*.
@@ -42,6 +43,8 @@ pub struct Vnet {
     /// Where it goes, from there.
     pub csum_offset: u16,
 }
+
+const _: () = assert!(size_of::<Vnet>() == VNET_HEADER as usize);
 
 impl BlockMemory {
     /// Rewrites a filled record. Once: a record says what was done to it.

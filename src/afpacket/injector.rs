@@ -1,0 +1,897 @@
+//! The injector: frames out of one interface.
+//!
+//! How a frame leaves: [`Injector::reserve`] hands out a slot, the caller writes into
+//! it, [`Injector::commit`] takes it back into the [`order`], [`Injector::flush`] has
+//! the kernel take what is committed with one system call, and a later call makes
+//! the slot free again when the kernel is done with it. [`slots`] are memory shared
+//! with the kernel ([`ring`]) or copied by it ([`messages`]). [`link`] knows whether
+//! frames can leave, [`pace`] how fast they may; [`open`] builds all of it, with the
+//! [`method`] that suits the device.
+
+pub mod config;
+mod link;
+#[allow(unsafe_code)]
+mod messages;
+mod method;
+mod open;
+mod order;
+mod pace;
+#[allow(unsafe_code)]
+mod ring;
+#[allow(unsafe_code)]
+mod slots;
+mod waiter;
+
+use self::config::{Method, VLAN_TAG, flags};
+use self::link::{Interface, Link};
+use self::order::{Frame, Order};
+use self::pace::Pace;
+use self::slots::Stop;
+use self::waiter::Waiter;
+use crate::afpacket::capture::Deadline;
+use crate::afpacket::record::rewrite::Vnet;
+use crate::config::Bound;
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::slot::Slot;
+use crate::sys::netlink::{Netlink, TransmitCounters};
+use crate::sys::socket::Socket;
+use crate::sys::{Errno, clock};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// VIRTIO_NET_HDR_F_NEEDS_CSUM.
+const NEEDS_CSUM: u8 = 1;
+/// VIRTIO_NET_HDR_F_DATA_VALID, which says nothing about a frame to be sent.
+const DATA_VALID: u8 = 2;
+/// How long a full queue is asked again while nothing of ours is in it: then it is no
+/// queue that drops the frame (a tc filter, the driver), and waiting does not help.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(100);
+/// How long to leave a full queue alone. Nothing tells when it has room.
+const QUEUE_PAUSE: Duration = Duration::from_micros(200);
+/// How long to leave a link alone that was set down, where that is no error.
+const LINK_PAUSE: Duration = Duration::from_millis(10);
+/// A wait looks at the link that often.
+const LONGEST_WAIT_MS: i32 = 100;
+
+/// What was granted.
+#[derive(Debug, Clone)]
+pub struct InjectorInfo {
+    /// How frames get into the kernel.
+    pub method: Method,
+    /// Bytes of the largest frame a slot holds.
+    pub slot_size: u32,
+    /// Slots.
+    pub slot_count: u32,
+    /// Slots as asked for, or the default.
+    pub requested_slot_count: u32,
+    /// What made them fewer.
+    pub shrunk_by: Vec<Bound>,
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// LINKTYPE_ number of its frames.
+    pub link_type: u16,
+    /// Its MTU now.
+    pub mtu: u32,
+    /// Bytes of the largest frame now.
+    pub frame_limit: u32,
+    /// The running kernel, 0x00MMmmpp.
+    pub kernel_version: u32,
+    /// Bytes that frames on their way may hold (SO_SNDBUF).
+    pub send_buffer: u32,
+    /// `flags`.
+    pub flags: u64,
+    /// Bytes of the slots.
+    pub memory: u64,
+    /// Bytes they could have taken.
+    pub memory_bound: u64,
+    /// Name of the interface now.
+    pub interface: String,
+}
+
+/// What became of the frames. Cumulative since the open, except the gauges.
+/// reserved = committed + discarded + open; committed = handed + refused + dropped +
+/// waiting; handed = completed + in_flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InjectorStats {
+    /// CLOCK_MONOTONIC of the reading.
+    pub time_ns: u64,
+    /// Slots handed out.
+    pub reserved: u64,
+    /// Slots given back with a frame.
+    pub committed: u64,
+    /// Slots given back without.
+    pub discarded: u64,
+    /// Frames that the kernel took.
+    pub handed: u64,
+    /// Their bytes.
+    pub handed_bytes: u64,
+    /// Frames whose slots the kernel is done with.
+    pub completed: u64,
+    /// Frames that the kernel made no packet of, or that had no interface any more.
+    pub refused: u64,
+    /// Frames that qdisc or driver dropped whenever they were offered.
+    pub dropped: u64,
+    /// Results that nobody fetched in time.
+    pub results_lost: u64,
+    /// System calls that handed frames over.
+    pub kicks: u64,
+    /// Of them, those that ended at a full send buffer (EAGAIN).
+    pub full_socket: u64,
+    /// Of them, those that ended at a full queue (ENOBUFS).
+    pub full_queue: u64,
+    /// Gauge: slots handed out.
+    pub open: u64,
+    /// Gauge: frames committed that the kernel has not taken.
+    pub waiting: u64,
+    /// Gauge: of these, frames behind an open slot.
+    pub held_back: u64,
+    /// Gauge: frames that the kernel is not done with.
+    pub in_flight: u64,
+    /// What the interface lost since the open, where it says so.
+    pub interface: Option<TransmitCounters>,
+}
+
+/// A frame that did not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The slot's.
+    pub cookie: u64,
+    /// Which documented error.
+    pub kind: Kind,
+    /// What the kernel said; 0: nothing.
+    pub os: i32,
+}
+
+/// What has the frames wait that could leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    /// The kernel has slots or send buffer in use: the socket tells when it is done.
+    Socket,
+    /// Nobody tells: to be looked at again then.
+    Until(Duration),
+}
+
+impl Blocked {
+    fn until(self) -> Option<Duration> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Socket => None,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Injector {
+    socket: Socket,
+    waiter: Waiter,
+    state: Mutex<State>,
+    info: InjectorInfo,
+    last_error: Mutex<Option<Error>>,
+    /// Threads that wait.
+    waiting: AtomicU32,
+    /// Somebody has the descriptor.
+    is_watched: AtomicBool,
+    /// The interface's counters, and what they were at the open.
+    counters: Mutex<Option<(Netlink, TransmitCounters)>>,
+}
+
+/// What is under the lock.
+#[derive(Debug)]
+struct State {
+    order: Order,
+    interface: Interface,
+    pace: Option<Pace>,
+    /// Bytes of the largest frame a slot holds.
+    capacity: u32,
+    flags: u64,
+    /// Slots free at once when the kernel returns.
+    copies: bool,
+    results: VecDeque<Refusal>,
+    /// How many are kept.
+    most_results: usize,
+    blocked: Blocked,
+    /// Since when a full queue has refused the next frame, with nothing of ours in it.
+    refused_since: Option<Duration>,
+    stats: InjectorStats,
+    /// The descriptor is readable because a slot is free.
+    more: bool,
+}
+
+impl Injector {
+    /// Up to `count` slots; `each` is called with the number and the slot of each.
+    /// Waits for one up to `timeout_ms` (negative: for ever); 0: none was free.
+    ///
+    /// # Errors
+    /// `LinkDown`, `InterfaceNotFound`: none is free and none will be. `Shutdown`,
+    /// `Wakeup`, `BadHandle` (closed meanwhile), `Io`.
+    pub fn reserve(
+        &self,
+        count: usize,
+        timeout_ms: i32,
+        mut each: impl FnMut(usize, Slot),
+    ) -> Result<usize> {
+        if count == 0 {
+            return Err(Error::config("count", "count is 0: ask for at least one slot"));
+        }
+        if self.waiter.signals.is_stopped() {
+            return Err(stopped());
+        }
+        let mut state = self.state.lock();
+        let got = state.reserve(count, &mut each);
+        if got > 0 {
+            self.rearm(&mut state);
+            return Ok(got);
+        }
+        self.wait(state, timeout_ms, |state| match state.reserve(count, &mut each) {
+            0 => None,
+            got => Some(got),
+        })
+        .map(|got| got.unwrap_or(0))
+    }
+
+    /// Takes slots back, with frames or (len 0) without, up to the first that is
+    /// wrong; returns how many.
+    ///
+    /// # Errors
+    /// The first is wrong: `FrameTooLarge`, `Config`. It stays handed out.
+    pub fn commit(&self, count: usize, mut slot: impl FnMut(usize) -> Slot) -> Result<usize> {
+        let mut state = self.state.lock();
+        for at in 0..count {
+            if let Err(error) = state.commit(&self.socket, &slot(at)) {
+                self.rearm(&mut state);
+                return if at == 0 { Err(error) } else { Ok(at) };
+            }
+        }
+        self.rearm(&mut state);
+        Ok(count)
+    }
+
+    /// Has the kernel take what is committed, as far as it does now; returns how many
+    /// frames.
+    ///
+    /// # Errors
+    /// `LinkDown`: they stay. `InterfaceNotFound`: they are refused. `Io`.
+    pub fn flush(&self) -> Result<u64> {
+        let mut state = self.state.lock();
+        let handed = state.hand_over(&self.socket);
+        self.rearm(&mut state);
+        handed
+    }
+
+    /// Waits until everything that can leave has left and the kernel is done with it;
+    /// false: not within `timeout_ms`.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn drain(&self, timeout_ms: i32) -> Result<bool> {
+        let state = self.state.lock();
+        let done = self.wait(state, timeout_ms, |state| {
+            let gone = state.order.ready() == 0 && state.order.in_flight() == 0;
+            let sent = gone && (!state.copies || self.socket.send_queue().unwrap_or(0) == 0);
+            sent.then_some(())
+        });
+        done.map(|done| done.is_some())
+    }
+
+    /// Copies frames into slots and has the kernel take them; returns how many found
+    /// a slot. `frame` gives the length of each and what is left to do for it, and
+    /// `copy` writes it.
+    ///
+    /// # Errors
+    /// No frame was taken: as [`reserve`](Self::reserve) and [`commit`](Self::commit).
+    pub fn send(
+        &self,
+        count: usize,
+        timeout_ms: i32,
+        mut frame: impl FnMut(usize) -> Result<(u32, Vnet)>,
+        mut copy: impl FnMut(usize, &Slot) -> Result<()>,
+    ) -> Result<usize> {
+        let deadline = Deadline::after(timeout_ms);
+        let mut taken = 0;
+        while taken < count {
+            if self.waiter.signals.is_stopped() {
+                return if taken == 0 { Err(stopped()) } else { Ok(taken) };
+            }
+            let mut state = self.state.lock();
+            while taken < count {
+                match state.copy_in(&self.socket, || frame(taken), |slot| copy(taken, slot)) {
+                    Ok(true) => taken += 1,
+                    Ok(false) => break,
+                    Err(error) => {
+                        // What was taken before it leaves; what stands in the way is told
+                        // by the next call.
+                        let _ = state.hand_over(&self.socket);
+                        self.rearm(&mut state);
+                        return if taken == 0 { Err(error) } else { Ok(taken) };
+                    }
+                }
+            }
+            let handed = state.hand_over(&self.socket);
+            if taken == count {
+                self.rearm(&mut state);
+                // They are the injector's now, whatever the link does.
+                return Ok(taken);
+            }
+            let free = |state: &mut State| (state.free_slots() > 0).then_some(());
+            let room = handed.and_then(|_| self.wait(state, deadline.left_ms(-1), free));
+            match room {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(taken),
+                Err(error) => return if taken == 0 { Err(error) } else { Ok(taken) },
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The oldest results that were not fetched, up to `count`.
+    pub fn results(&self, count: usize, mut each: impl FnMut(usize, Refusal)) -> usize {
+        let mut state = self.state.lock();
+        let got = count.min(state.results.len());
+        state.results.drain(..got).enumerate().for_each(|(at, refusal)| each(at, refusal));
+        got
+    }
+
+    /// What became of the frames.
+    pub fn stats(&self) -> InjectorStats {
+        let mut state = self.state.lock();
+        state.reclaim();
+        let mut stats = state.stats();
+        drop(state);
+        stats.time_ns = clock::nanoseconds(clock::monotonic());
+        stats.interface = self.counters.lock().as_mut().and_then(|(netlink, before)| {
+            let now = netlink.transmit_counters(self.info.ifindex).ok()?;
+            Some(TransmitCounters {
+                tx_errors: now.tx_errors.wrapping_sub(before.tx_errors),
+                tx_dropped: now.tx_dropped.wrapping_sub(before.tx_dropped),
+            })
+        });
+        stats
+    }
+
+    /// What was granted, and how the interface is now.
+    pub fn info(&self) -> InjectorInfo {
+        let mut info = self.info.clone();
+        let mut state = self.state.lock();
+        state.interface.look(&self.socket, clock::monotonic());
+        info.mtu = state.interface.mtu;
+        info.frame_limit = state.interface.limit(false).unwrap_or(info.slot_size);
+        drop(state);
+        if let Ok(name) = self.socket.interface_name(info.ifindex) {
+            info.interface = String::from_utf8_lossy(&name).into_owned();
+        }
+        info
+    }
+
+    /// A descriptor that is readable while `reserve` with a timeout of 0 would return
+    /// something.
+    pub fn fd(&self) -> RawFd {
+        if !self.is_watched.swap(true, Ordering::Relaxed) {
+            let mut state = self.state.lock();
+            self.rearm(&mut state);
+        }
+        self.waiter.fd()
+    }
+
+    /// Ends one wait. Async-signal-safe.
+    pub fn wakeup(&self) {
+        self.waiter.signals.wakeup();
+    }
+
+    /// Forgets a pending wakeup.
+    pub fn clear_wakeup(&self) {
+        self.waiter.signals.take_wakeup(true);
+    }
+
+    /// Ends every wait, now and later. Async-signal-safe.
+    pub fn stop(&self) {
+        self.waiter.signals.stop();
+    }
+
+    /// Sends waiting threads home; the first half of a close.
+    pub fn interrupt(&self) {
+        self.waiter.signals.close();
+    }
+
+    /// Has the kernel take what it does at once; how many committed frames it has not
+    /// taken. The second half of a close, when no call is in progress any more.
+    pub fn close(&self) -> u64 {
+        let mut state = self.state.lock();
+        let _ = state.hand_over(&self.socket);
+        let left = state.stats().waiting;
+        if left > 0 {
+            log::warning!(
+                "{}: injector closed with {left} committed frames that the kernel had not taken \
+                 ({} of them behind a slot that was not given back): drain before the close",
+                self.info.interface,
+                state.order.held_back()
+            );
+        }
+        left
+    }
+
+    /// Notes a failure for [`last_error`](Self::last_error).
+    pub fn note(&self, error: &Error) {
+        *self.last_error.lock() = Some(error.clone());
+    }
+
+    /// The last failure of a call on this injector.
+    pub fn last_error(&self) -> Option<Error> {
+        self.last_error.lock().clone()
+    }
+
+    /// Waits until `done` has something, for at most `timeout_ms`; hands over what is
+    /// committed meanwhile.
+    fn wait<'a, T>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        timeout_ms: i32,
+        mut done: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let deadline = Deadline::after(timeout_ms);
+        let mut noted = false;
+        loop {
+            let handed = state.hand_over(&self.socket);
+            state.reclaim();
+            if let Some(value) = done(&mut state) {
+                self.rearm(&mut state);
+                return Ok(Some(value));
+            }
+            self.rearm(&mut state);
+            let until = state.blocked.until();
+            // Counted under the lock: whoever makes room later knows.
+            let waiting = Waiting::new(&self.waiting);
+            drop(state);
+            self.ended(handed)?;
+            let left = deadline.left_ms(LONGEST_WAIT_MS);
+            if self.is_watched.load(Ordering::Relaxed) && !noted {
+                // So that the descriptor is not readable for what was looked at. Then
+                // once more, for what came in between.
+                self.waiter.note().map_err(wait_failed)?;
+                noted = true;
+            } else if left == 0 {
+                return Ok(None);
+            } else {
+                self.waiter.wait(left, until).map_err(wait_failed)?;
+            }
+            drop(waiting);
+            state = self.state.lock();
+        }
+    }
+
+    /// Whether a wait is over for another reason than its own.
+    fn ended(&self, handed: Result<u64>) -> Result<()> {
+        let signals = &self.waiter.signals;
+        if signals.is_closing() {
+            return Err(Error::new(
+                Kind::BadHandle,
+                "handle",
+                "bad handle: the injector was closed during the call",
+            ));
+        }
+        handed?;
+        if signals.is_stopped() {
+            return Err(stopped());
+        }
+        if signals.take_wakeup(false) {
+            return Err(Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup"));
+        }
+        Ok(())
+    }
+
+    /// Keeps the descriptor right: readable while a slot is free, and when it is time
+    /// to look again. Has a waiting thread look.
+    fn rearm(&self, state: &mut State) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.waiter.progress();
+        }
+        if !self.is_watched.load(Ordering::Relaxed) {
+            return;
+        }
+        let free = state.order.free() > 0;
+        if free != state.more {
+            state.more = free;
+            if free {
+                self.waiter.signals.more();
+            } else {
+                self.waiter.signals.no_more();
+            }
+        }
+        self.waiter.set_timer(state.blocked.until().filter(|_| !free));
+    }
+}
+
+/// A thread that waits.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicU32) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn free_slots(&mut self) -> u64 {
+        if self.order.free() == 0 {
+            self.reclaim();
+        }
+        self.order.free()
+    }
+
+    fn reclaim(&mut self) {
+        self.stats.completed += self.order.reclaim();
+    }
+
+    fn reserve(&mut self, count: usize, each: &mut impl FnMut(usize, Slot)) -> usize {
+        if self.order.free() < count as u64 {
+            self.reclaim();
+        }
+        let mut got = 0;
+        while got < count {
+            let Some(slot) = self.next_slot() else { break };
+            each(got, slot);
+            got += 1;
+        }
+        got
+    }
+
+    fn next_slot(&mut self) -> Option<Slot> {
+        let (cookie, data) = self.order.reserve()?;
+        self.stats.reserved += 1;
+        Some(Slot { data: data.as_ptr(), capacity: self.capacity, cookie, ..Slot::ZERO })
+    }
+
+    /// A frame copied into the next slot; false: none is free.
+    fn copy_in(
+        &mut self,
+        socket: &Socket,
+        frame: impl FnOnce() -> Result<(u32, Vnet)>,
+        copy: impl FnOnce(&Slot) -> Result<()>,
+    ) -> Result<bool> {
+        if self.free_slots() == 0 {
+            return Ok(false);
+        }
+        let (len, vnet) = frame()?;
+        if len == 0 {
+            return Err(Error::config("len", "a frame has 0 bytes"));
+        }
+        if len > self.capacity {
+            return Err(self.too_large(len));
+        }
+        let Some(mut slot) = self.next_slot() else { return Ok(false) };
+        slot.len = len;
+        slot.set_vnet(vnet);
+        let committed = copy(&slot).and_then(|()| self.commit(socket, &slot));
+        if committed.is_err() {
+            // It never was: the caller has not seen the slot.
+            self.order.commit(slot.cookie, 0, Vnet::default());
+            self.stats.discarded += 1;
+        }
+        committed.map(|()| true)
+    }
+
+    fn commit(&mut self, socket: &Socket, slot: &Slot) -> Result<()> {
+        let Some(data) = self.order.find(slot.cookie) else {
+            return Err(Error::config(
+                "cookie",
+                format!(
+                    "cookie {} names no slot that is handed out: given back before, or of another \
+                     injector",
+                    slot.cookie
+                ),
+            ));
+        };
+        if slot.data != data.as_ptr() {
+            return Err(Error::config(
+                "data",
+                format!("the slot with cookie {} has another address than it had", slot.cookie),
+            ));
+        }
+        if slot.len != 0 {
+            self.check(socket, slot)?;
+            self.stats.committed += 1;
+        } else {
+            self.stats.discarded += 1;
+        }
+        self.order.commit(slot.cookie, slot.len, slot.vnet());
+        Ok(())
+    }
+
+    /// What would be refused later is refused here, where the caller can still see why.
+    fn check(&mut self, socket: &Socket, slot: &Slot) -> Result<()> {
+        let len = slot.len;
+        if len > self.capacity {
+            return Err(self.too_large(len));
+        }
+        if let Some(header) = self.interface.header {
+            if len < header {
+                return Err(Error::config(
+                    "len",
+                    format!("a frame of {len} bytes has no link-layer header: it takes {header}"),
+                ));
+            }
+        }
+        let vnet = slot.vnet();
+        if self.flags & flags::VNET_HEADER != 0 {
+            check_vnet(len, vnet)?;
+        } else if vnet != Vnet::default() {
+            return Err(Error::config(
+                "vnet",
+                "checksum or segmentation state is given to an injector without \
+                 NETRING_INJECTOR_VNET_HEADER",
+            ));
+        }
+        let order = &self.order;
+        let fits = |interface: &Interface| {
+            // A super-packet is cut before the device; the tag is looked for only where it
+            // makes a difference.
+            vnet.gso_type != 0
+                || interface.limit(false).is_none_or(|limit| len <= limit)
+                || interface
+                    .limit(true)
+                    .is_some_and(|limit| len <= limit && order.is_open_tagged(slot.cookie, len))
+        };
+        if !fits(&self.interface) {
+            // The MTU may have grown.
+            self.interface.look(socket, clock::monotonic());
+            if !fits(&self.interface) {
+                return Err(self.larger_than_mtu(len));
+            }
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, len: u32) -> Error {
+        Error::new(
+            Kind::FrameTooLarge,
+            "slot_size",
+            format!(
+                "a frame of {len} bytes is larger than a slot, which holds {}: open the injector \
+                 with a larger slot_size",
+                self.capacity
+            ),
+        )
+    }
+
+    fn larger_than_mtu(&self, len: u32) -> Error {
+        Error::new(
+            Kind::FrameTooLarge,
+            "mtu",
+            format!(
+                "a frame of {len} bytes is larger than the interface takes: MTU {} and a \
+                 link-layer header of {} bytes (and {VLAN_TAG} more with a VLAN tag); raise its \
+                 MTU, or send a super-packet with NETRING_INJECTOR_VNET_HEADER",
+                self.interface.mtu,
+                self.interface.header.unwrap_or(0)
+            ),
+        )
+    }
+
+    fn stats(&self) -> InjectorStats {
+        let mut stats = self.stats;
+        stats.open = self.order.open();
+        stats.held_back = self.order.held_back();
+        stats.waiting = self.order.ready() + stats.held_back;
+        stats.in_flight = self.order.in_flight();
+        stats
+    }
+
+    fn tell(&mut self, refusal: Refusal) {
+        if self.results.len() == self.most_results {
+            self.results.pop_front();
+            self.stats.results_lost += 1;
+        }
+        self.results.push_back(refusal);
+    }
+
+    /// Has the kernel take what is committed, as far as it does now and as fast as it
+    /// may; how many frames it took.
+    fn hand_over(&mut self, socket: &Socket) -> Result<u64> {
+        self.blocked = Blocked::Socket;
+        let now = clock::monotonic();
+        let link = self.interface.link(socket, now);
+        self.may_leave(link)?;
+        let mut total = 0;
+        while self.order.ready() > 0 {
+            let due = match &mut self.pace {
+                None => self.order.ready(),
+                Some(pace) => {
+                    let lengths = self.order.waiting().map(|frame| frame.len);
+                    u64::from(pace.allow(now, lengths))
+                }
+            };
+            if due == 0 {
+                let next = self.pace.as_ref().map(|pace| pace.next(now));
+                self.blocked = Blocked::Until(next.unwrap_or(now));
+                break;
+            }
+            let (pace, stats) = (&mut self.pace, &mut self.stats);
+            let handed = self.order.hand_over(socket, due, |frame| {
+                stats.handed_bytes += u64::from(frame.len);
+                if let Some(pace) = pace {
+                    pace.spend(frame.len);
+                }
+            });
+            self.stats.kicks += 1;
+            self.stats.handed += u64::from(handed.taken);
+            total += u64::from(handed.taken);
+            if handed.taken > 0 {
+                self.refused_since = None;
+            }
+            match handed.stop {
+                None if self.copies => self.reclaim(),
+                None => {}
+                Some(Stop::Refused(errno)) => self.refused(socket, errno),
+                Some(Stop::Failed(errno)) if self.failed(socket, errno)? => {}
+                Some(Stop::Failed(_)) => break,
+            }
+        }
+        Ok(total)
+    }
+
+    /// The kernel made no packet of the next frame. Of those behind it, the ones that
+    /// will fare the same go with it.
+    fn refused(&mut self, socket: &Socket, errno: Errno) {
+        let kind = if errno.0 == libc::EMSGSIZE { Kind::FrameTooLarge } else { Kind::Config };
+        self.interface.look(socket, clock::monotonic());
+        let mut first = true;
+        let interface = &self.interface;
+        let too_large = |order: &Order, frame: &Frame| {
+            errno.0 == libc::EMSGSIZE
+                && frame.vnet.gso_type == 0
+                && interface.limit(order.is_tagged(frame)).is_some_and(|limit| frame.len > limit)
+        };
+        let mut refusals = Vec::new();
+        self.order.refuse(
+            |order, frame| (std::mem::take(&mut first) || too_large(order, frame)).then_some(()),
+            |frame, ()| refusals.push(Refusal { cookie: frame.cookie, kind, os: errno.0 }),
+        );
+        self.stats.refused += refusals.len() as u64;
+        refusals.into_iter().for_each(|refusal| self.tell(refusal));
+    }
+
+    /// The kernel took no more. True: the rest can be tried at once.
+    fn failed(&mut self, socket: &Socket, errno: Errno) -> Result<bool> {
+        match errno.0 {
+            libc::EAGAIN => {
+                self.stats.full_socket += 1;
+                self.blocked = Blocked::Socket;
+                Ok(false)
+            }
+            libc::ENOBUFS | libc::ENOMEM => {
+                self.stats.full_queue += 1;
+                let now = clock::monotonic();
+                self.blocked = Blocked::Until(now + QUEUE_PAUSE);
+                if socket.send_queue().unwrap_or(1) > 0 {
+                    self.refused_since = None;
+                    return Ok(false);
+                }
+                let since = *self.refused_since.get_or_insert(now);
+                if now.saturating_sub(since) < GIVE_UP_AFTER {
+                    return Ok(false);
+                }
+                self.refused_since = None;
+                let mut first = true;
+                let mut dropped = None;
+                self.order.refuse(
+                    |_, _| std::mem::take(&mut first).then_some(()),
+                    |frame, ()| dropped = Some(frame.cookie),
+                );
+                if let Some(cookie) = dropped {
+                    self.stats.dropped += 1;
+                    self.tell(Refusal { cookie, kind: Kind::Io, os: errno.0 });
+                }
+                Ok(true)
+            }
+            libc::ENETDOWN => {
+                // Where it was down before this may be what the socket has kept of that.
+                let _ = socket.take_error();
+                self.interface.look(socket, clock::monotonic());
+                if self.flags & flags::IGNORE_LINK_STATE == 0 {
+                    return Err(link_down());
+                }
+                self.blocked = Blocked::Until(clock::monotonic() + LINK_PAUSE);
+                Ok(false)
+            }
+            libc::ENXIO | libc::ENODEV => {
+                self.interface.is_gone();
+                self.may_leave(Link::Gone).map(|()| false)
+            }
+            _ => Err(Error::new(
+                Kind::Io,
+                if self.copies { "sendmmsg" } else { "send" },
+                format!("the kernel did not take a frame: {errno}; it stays committed"),
+            )
+            .with_os(errno.0)),
+        }
+    }
+
+    /// Whether frames can leave by an interface in that state. Where they never will
+    /// they are refused.
+    fn may_leave(&mut self, link: Link) -> Result<()> {
+        match link {
+            Link::Up => Ok(()),
+            Link::Down if self.flags & flags::IGNORE_LINK_STATE != 0 => Ok(()),
+            Link::Down => Err(link_down()),
+            Link::Gone => {
+                let mut cookies = Vec::new();
+                self.order.refuse(|_, _| Some(()), |frame, ()| cookies.push(frame.cookie));
+                self.stats.refused += cookies.len() as u64;
+                for cookie in cookies {
+                    let os = libc::ENODEV;
+                    self.tell(Refusal { cookie, kind: Kind::InterfaceNotFound, os });
+                }
+                Err(removed())
+            }
+        }
+    }
+}
+
+/// What the kernel would refuse, or worse: take.
+fn check_vnet(len: u32, vnet: Vnet) -> Result<()> {
+    let refused = |what: &str| Err(Error::config("vnet", format!("{what}, frame of {len} bytes")));
+    if vnet.flags & !(NEEDS_CSUM | DATA_VALID) != 0 {
+        return refused(&format!("vnet_flags {:#x} has unknown bits", vnet.flags));
+    }
+    if vnet.flags & NEEDS_CSUM != 0 {
+        let end = u32::from(vnet.csum_start) + u32::from(vnet.csum_offset) + 2;
+        if end > len {
+            return refused(&format!(
+                "csum_start {} and csum_offset {} lie behind the end",
+                vnet.csum_start, vnet.csum_offset
+            ));
+        }
+    }
+    if u32::from(vnet.hdr_len) > len {
+        return refused(&format!("hdr_len {} lies behind the end", vnet.hdr_len));
+    }
+    if vnet.gso_type == 0 && vnet.gso_size != 0 {
+        return refused(&format!("gso_size {} is given without a gso_type", vnet.gso_size));
+    }
+    if vnet.gso_type != 0 && vnet.gso_size == 0 {
+        return refused(&format!("gso_type {} is given without a gso_size", vnet.gso_type));
+    }
+    Ok(())
+}
+
+#[cold]
+fn stopped() -> Error {
+    Error::new(Kind::Shutdown, "stop", "stopped: the injector takes no more frames")
+}
+
+#[cold]
+fn link_down() -> Error {
+    Error::new(
+        Kind::LinkDown,
+        "link",
+        "the link is down (set down, or no carrier): committed frames stay, and leave with a later \
+         call once it is up",
+    )
+    .with_os(libc::ENETDOWN)
+}
+
+#[cold]
+fn removed() -> Error {
+    Error::new(
+        Kind::InterfaceNotFound,
+        "interface",
+        "the interface was removed, or moved to another network namespace: what was committed is \
+         refused; close the injector",
+    )
+    .with_os(libc::ENODEV)
+}
+
+fn wait_failed(errno: Errno) -> Error {
+    Error::new(Kind::Io, "epoll", format!("waiting failed: {errno}")).with_os(errno.0)
+}

@@ -1,0 +1,92 @@
+//! The interface that frames leave by: whether it is up, and how large they may be.
+//!
+//! The kernel says ENETDOWN only where the interface was set down. With no carrier
+//! the queueing discipline is noop, which drops silently (net/sched/sch_generic.c
+//! noop_enqueue answers NET_XMIT_CN, which af_packet.c takes for success). So the
+//! link is looked at before frames are handed over, at most once a millisecond.
+
+use super::config::{ETHERNET_HEADER, VLAN_TAG};
+use crate::sys::packet::arphrd;
+use crate::sys::socket::Socket;
+use std::time::Duration;
+
+/// How long a look is good for.
+const GOOD_FOR: Duration = Duration::from_millis(1);
+
+/// What a look tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Frames can leave.
+    Up,
+    /// Set down, or without carrier.
+    Down,
+    /// Removed, or moved to another network namespace.
+    Gone,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Interface {
+    ifindex: u32,
+    /// Bytes of the link-layer header, where that is known.
+    pub(super) header: Option<u32>,
+    pub(super) mtu: u32,
+    link: Link,
+    looked_at: Duration,
+}
+
+impl Interface {
+    /// That of a bound socket.
+    pub(super) fn new(ifindex: u32, hardware: u16, mtu: u32) -> Self {
+        let header = match hardware {
+            arphrd::ETHER | arphrd::LOOPBACK => Some(ETHERNET_HEADER),
+            arphrd::NONE | arphrd::RAWIP => Some(0),
+            _ => None,
+        };
+        Self { ifindex, header, mtu, link: Link::Up, looked_at: Duration::ZERO }
+    }
+
+    /// How the link is; the last look is good for a while.
+    pub(super) fn link(&mut self, socket: &Socket, now: Duration) -> Link {
+        if now.saturating_sub(self.looked_at) >= GOOD_FOR || self.link != Link::Up {
+            self.look(socket, now);
+        }
+        self.link
+    }
+
+    /// Looks now.
+    pub(super) fn look(&mut self, socket: &Socket, now: Duration) {
+        const UP: u32 = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
+        self.looked_at = now;
+        if self.link == Link::Gone {
+            return;
+        }
+        let asked = socket
+            .interface_name(self.ifindex)
+            .and_then(|name| Ok((socket.interface_flags(&name)?, socket.interface_mtu(&name)?)));
+        match asked {
+            Ok((flags, mtu)) => {
+                self.link = if flags & UP == UP { Link::Up } else { Link::Down };
+                self.mtu = mtu;
+            }
+            // Renamed meanwhile, or gone: the socket knows (af_packet.c packet_notifier).
+            Err(_) => {
+                if socket.bound().is_ok_and(|address| address.sll_ifindex == -1) {
+                    self.link = Link::Gone;
+                }
+            }
+        }
+    }
+
+    /// The kernel has said that it is gone.
+    pub(super) fn is_gone(&mut self) {
+        self.link = Link::Gone;
+    }
+
+    /// Bytes of the largest frame; `None`: the kernel knows. A tagged one may have the
+    /// tag besides (af_packet.c packet_extra_vlan_len_allowed).
+    pub(super) fn limit(&self, tagged: bool) -> Option<u32> {
+        let tag = if tagged { VLAN_TAG } else { 0 };
+        Some(self.mtu.saturating_add(self.header?).saturating_add(tag))
+    }
+}

@@ -1,0 +1,102 @@
+//! Which method suits a device. docs/benchmarks.md has the figures.
+//!
+//! A ring saves the copy of each frame, where the driver sends from the ring's pages:
+//! a quarter of the time. Whatever gives packets to somebody on this machine (veth,
+//! macvlan, bridge, tun) copies ring frames first (net/core/skbuff.c
+//! skb_orphan_frags), page by page, and the ring is slower than sendmmsg.
+//!
+//! lo does worse: drivers/net/loopback.c loopback_xmit orphans the packet before
+//! anybody has received it, which gives the slot back (af_packet.c
+//! tpacket_destruct_skb) while the packet still points into it. A frame that is
+//! written there next changes the one that is on its way.
+
+use super::config::{InjectorConfig, Method, flags};
+use crate::error::{Error, Kind, Result};
+use crate::sys::ethtool::{DriverInfo, Ethtool};
+use crate::sys::link::NAME;
+use crate::sys::packet::arphrd;
+use crate::sys::socket::Socket;
+use std::ffi::CString;
+
+/// Drivers that take frames as they are, though no hardware is behind them.
+const TAKE_FRAMES: [&[u8]; 1] = [b"ifb"];
+/// Drivers of hardware, or what looks like it, that may give slots back early
+/// (drivers/net/virtio_net.c start_xmit orphans without napi_tx).
+const ORPHAN: [&[u8]; 1] = [b"virtio_net"];
+/// What virtual interfaces have for a bus.
+const NO_BUS: [&[u8]; 4] = [b"", b"N/A", b"tap", b"tun"];
+
+/// The method asked for, or the one that suits the interface of that name.
+///
+/// # Errors
+/// `NotSupported`: a ring would change frames on their way.
+pub(super) fn method(
+    socket: &Socket,
+    interface: &CString,
+    config: &InjectorConfig,
+) -> Result<Method> {
+    let hardware = socket.interface_hardware(interface);
+    if hardware == Ok(arphrd::LOOPBACK) {
+        return match config.method {
+            Some(Method::Ring) => Err(Error::new(
+                Kind::NotSupported,
+                "method",
+                "NETRING_METHOD_TPACKET2 is not supported on loopback interfaces: the kernel gives \
+                 slots back while their frames are still on their way; use NETRING_METHOD_SENDMMSG \
+                 or NETRING_METHOD_AUTO",
+            )),
+            _ => Ok(Method::Messages),
+        };
+    }
+    if let Some(method) = config.method {
+        return Ok(method);
+    }
+    // Super-packets are copied for the most part in either way.
+    let takes = !config.has(flags::VNET_HEADER) && takes_frames(socket, interface);
+    Ok(if takes { Method::Ring } else { Method::Messages })
+}
+
+fn takes_frames(socket: &Socket, interface: &CString) -> bool {
+    let mut name = [0; NAME];
+    for (to, from) in name.iter_mut().take(NAME - 1).zip(interface.to_bytes()) {
+        *to = *from;
+    }
+    let asked = Ethtool::through(socket.fd()).and_then(|ethtool| ethtool.driver_info(&name));
+    asked.is_ok_and(|info| is_suited(&info))
+}
+
+fn is_suited(info: &DriverInfo) -> bool {
+    let driver = text(&info.driver);
+    let is_hardware = !NO_BUS.contains(&text(&info.bus)) && !ORPHAN.contains(&driver);
+    is_hardware || TAKE_FRAMES.contains(&driver)
+}
+
+fn text(bytes: &[u8; 32]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_for_what_takes_frames_as_they_are() {
+        let info = |driver: &[u8], bus: &[u8]| {
+            let mut info = DriverInfo { driver: [0; 32], bus: [0; 32] };
+            info.driver[..driver.len()].copy_from_slice(driver);
+            info.bus[..bus.len()].copy_from_slice(bus);
+            info
+        };
+        assert!(is_suited(&info(b"ixgbe", b"0000:01:00.0")));
+        assert!(is_suited(&info(b"ifb", b"")));
+        for (driver, bus) in [
+            (&b"veth"[..], &b""[..]),
+            (b"bridge", b"N/A"),
+            (b"tun", b"tap"),
+            (b"macvlan", b""),
+            (b"virtio_net", b"0000:00:03.0"),
+        ] {
+            assert!(!is_suited(&info(driver, bus)), "{driver:?}");
+        }
+    }
+}

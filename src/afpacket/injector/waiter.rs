@@ -1,0 +1,88 @@
+//! What the threads of an injector and outer event loops wait on.
+//!
+//! The socket tells of memory given back (net/core/sock.c sock_wfree), and only of
+//! that: its poll says "writable" also while every slot is in use (af_packet.c
+//! packet_poll). So it is watched edge-triggered, and whoever wakes looks at the
+//! slots. Nothing tells when a full queue has room or a frame is due: a timer does.
+//!
+//! Threads and outer loops have an epoll descriptor each: a free slot is what the
+//! loops wait for, and would end every wait of a thread in `drain` at once.
+
+use crate::signals::{FREE, Signals};
+use crate::sys::Result;
+use crate::sys::epoll::{Epoll, EventFd};
+use crate::sys::socket::Socket;
+use crate::sys::timer::Timer;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+const SOCKET: u64 = FREE;
+const TIMER: u64 = FREE + 1;
+const PROGRESS: u64 = FREE + 2;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    threads: Epoll,
+    loops: Epoll,
+    /// What ends a wait besides; `more`: a slot is free.
+    pub(super) signals: Signals,
+    /// Another thread has done something that a waiting one may wait for.
+    progress: EventFd,
+    timer: Timer,
+}
+
+impl Waiter {
+    pub(super) fn new(socket: &Socket) -> Result<Self> {
+        let waiter = Self {
+            threads: Epoll::new()?,
+            loops: Epoll::new()?,
+            signals: Signals::new()?,
+            progress: EventFd::new()?,
+            timer: Timer::new()?,
+        };
+        for epoll in [&waiter.threads, &waiter.loops] {
+            epoll.add(socket.fd(), libc::EPOLLOUT | libc::EPOLLET, SOCKET)?;
+            epoll.add(waiter.timer.fd(), libc::EPOLLIN, TIMER)?;
+        }
+        waiter.signals.watch(&waiter.loops)?;
+        waiter.signals.watch_ends(&waiter.threads)?;
+        waiter.threads.add(waiter.progress.fd(), libc::EPOLLIN, PROGRESS)?;
+        Ok(waiter)
+    }
+
+    /// The descriptor for outer loops.
+    pub(super) fn fd(&self) -> RawFd {
+        self.loops.raw()
+    }
+
+    /// Waits until something may have happened, or until that time of the monotonic
+    /// clock, for at most `timeout_ms`.
+    pub(super) fn wait(&self, timeout_ms: i32, until: Option<Duration>) -> Result<()> {
+        self.set_timer(until);
+        let mut progress = false;
+        self.threads.wait(timeout_ms, |ready| progress |= ready.key == PROGRESS)?;
+        if progress {
+            self.progress.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes note of what the socket has told outer loops.
+    pub(super) fn note(&self) -> Result<()> {
+        self.loops.wait(0, |_| {})
+    }
+
+    /// Has both wake at a time of the monotonic clock, or not.
+    pub(super) fn set_timer(&self, until: Option<Duration>) {
+        match until {
+            Some(at) => self.timer.set(at),
+            None => self.timer.clear(),
+        }
+    }
+
+    /// Has a waiting thread look again.
+    pub(super) fn progress(&self) {
+        self.progress.signal();
+    }
+}
