@@ -195,6 +195,10 @@ struct State {
     /// How many are kept.
     most_results: usize,
     blocked: Blocked,
+    /// The last handing over found something in the way: it is not to be tried at once.
+    stuck: bool,
+    /// It failed, and would again.
+    failing: bool,
     /// Since when a full queue has refused the next frame, with nothing of ours in it.
     refused_since: Option<Duration>,
     stats: InjectorStats,
@@ -271,9 +275,11 @@ impl Injector {
     pub fn drain(&self, timeout_ms: i32) -> Result<bool> {
         let state = self.state.lock();
         let done = self.wait(state, timeout_ms, |state| {
-            let gone = state.order.ready() == 0 && state.order.in_flight() == 0;
-            let sent = gone && (!state.copies || self.socket.send_queue().unwrap_or(0) == 0);
-            sent.then_some(())
+            // What was waiting when the interface was removed has not left.
+            let can_leave = !state.interface.is_gone();
+            let left = state.order.ready() == 0 && state.order.in_flight() == 0;
+            let done = left && (!state.copies || self.socket.send_queue().unwrap_or(0) == 0);
+            (done && can_leave).then_some(())
         });
         done.map(|done| done.is_some())
     }
@@ -401,11 +407,13 @@ impl Injector {
     /// taken. The second half of a close, when no call is in progress any more.
     pub fn close(&self) -> u64 {
         let mut state = self.state.lock();
+        let lost = |state: &State| state.stats.refused + state.stats.dropped;
+        let before = lost(&state);
         let _ = state.hand_over(&self.socket);
-        let left = state.stats().waiting;
+        let left = state.stats().waiting + lost(&state) - before;
         if left > 0 {
             log::warning!(
-                "{}: injector closed with {left} committed frames that the kernel had not taken \
+                "{}: injector closed with {left} committed frames that the kernel did not take \
                  ({} of them behind a slot that was not given back): drain before the close",
                 self.info.interface,
                 state.order.held_back()
@@ -433,31 +441,24 @@ impl Injector {
         mut done: impl FnMut(&mut State) -> Option<T>,
     ) -> Result<Option<T>> {
         let deadline = Deadline::after(timeout_ms);
-        let mut noted = false;
         loop {
             let handed = state.hand_over(&self.socket);
             state.reclaim();
+            self.rearm(&mut state);
             if let Some(value) = done(&mut state) {
                 self.rearm(&mut state);
                 return Ok(Some(value));
             }
-            self.rearm(&mut state);
             let until = state.blocked.until();
             // Counted under the lock: whoever makes room later knows.
             let waiting = Waiting::new(&self.waiting);
             drop(state);
             self.ended(handed)?;
             let left = deadline.left_ms(LONGEST_WAIT_MS);
-            if self.is_watched.load(Ordering::Relaxed) && !noted {
-                // So that the descriptor is not readable for what was looked at. Then
-                // once more, for what came in between.
-                self.waiter.note().map_err(wait_failed)?;
-                noted = true;
-            } else if left == 0 {
+            if left == 0 {
                 return Ok(None);
-            } else {
-                self.waiter.wait(left, until).map_err(wait_failed)?;
             }
+            self.waiter.wait(left, until).map_err(wait_failed)?;
             drop(waiting);
             state = self.state.lock();
         }
@@ -483,8 +484,8 @@ impl Injector {
         Ok(())
     }
 
-    /// Keeps the descriptor right: readable while a slot is free, and when it is time
-    /// to look again. Has a waiting thread look.
+    /// Keeps the descriptor right: readable while `reserve` would return something, and
+    /// when it is time to look again. Has a waiting thread look.
     fn rearm(&self, state: &mut State) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.waiter.progress();
@@ -492,16 +493,25 @@ impl Injector {
         if !self.is_watched.load(Ordering::Relaxed) {
             return;
         }
-        let free = state.order.free() > 0;
-        if free != state.more {
-            state.more = free;
-            if free {
+        if !state.gives() {
+            // Whatever the socket has told is taken note of, so that the descriptor is not
+            // readable for it any longer; then once more, for what came in between.
+            let _ = self.waiter.note();
+            if state.order.ready() > 0 && state.blocked == Blocked::Socket {
+                let _ = state.hand_over(&self.socket);
+            }
+            state.reclaim();
+        }
+        let gives = state.gives();
+        if gives != state.more {
+            state.more = gives;
+            if gives {
                 self.waiter.signals.more();
             } else {
                 self.waiter.signals.no_more();
             }
         }
-        self.waiter.set_timer(state.blocked.until().filter(|_| !free));
+        self.waiter.set_timer(state.blocked.until().filter(|_| !gives));
     }
 }
 
@@ -597,6 +607,9 @@ impl State {
                 "data",
                 format!("the slot with cookie {} has another address than it had", slot.cookie),
             ));
+        }
+        if slot.reserved != [0; 6] {
+            return Err(Error::config("reserved", "reserved of a slot is not 0"));
         }
         if slot.len != 0 {
             self.check(socket, slot)?;
@@ -695,9 +708,23 @@ impl State {
         self.results.push_back(refusal);
     }
 
+    /// Whether `reserve` would return something: a slot, one that handing over makes
+    /// free, or an error.
+    fn gives(&self) -> bool {
+        let may_give = self.order.ready() > 0 && !self.stuck;
+        self.order.free() > 0 || may_give || self.failing
+    }
+
     /// Has the kernel take what is committed, as far as it does now and as fast as it
     /// may; how many frames it took.
     fn hand_over(&mut self, socket: &Socket) -> Result<u64> {
+        let handed = self.hand_over_now(socket);
+        self.stuck = self.order.ready() > 0;
+        self.failing = handed.is_err();
+        handed
+    }
+
+    fn hand_over_now(&mut self, socket: &Socket) -> Result<u64> {
         self.blocked = Blocked::Socket;
         let now = clock::monotonic();
         let link = self.interface.link(socket, now);
@@ -778,7 +805,14 @@ impl State {
                     return Ok(false);
                 }
                 let since = *self.refused_since.get_or_insert(now);
-                if now.saturating_sub(since) < GIVE_UP_AFTER {
+                // IFF_RUNNING follows the carrier up to a second later.
+                let ignored = self.flags & flags::IGNORE_LINK_STATE != 0;
+                let has_carrier = self.interface.has_carrier(socket);
+                if !has_carrier && !ignored {
+                    self.refused_since = None;
+                    return Err(link_down());
+                }
+                if has_carrier && now.saturating_sub(since) < GIVE_UP_AFTER {
                     return Ok(false);
                 }
                 self.refused_since = None;
@@ -805,7 +839,7 @@ impl State {
                 Ok(false)
             }
             libc::ENXIO | libc::ENODEV => {
-                self.interface.is_gone();
+                self.interface.set_gone();
                 self.may_leave(Link::Gone).map(|()| false)
             }
             _ => Err(Error::new(

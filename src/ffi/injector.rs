@@ -334,12 +334,14 @@ pub unsafe extern "C" fn netring_injector_close(injector: *mut netring_injector)
 ///
 /// Frames leave in the order of their slots. A slot that is not given back holds back
 /// what is committed in later ones (`held_back` of netring_injector_stats): give each
-/// one back soon, with `len` 0 where there is nothing to send. A slot's memory is the
+/// one back soon, with `len` 0 where there is nothing to send. What was given back
+/// without a frame is free again once no slot is handed out. A slot's memory is the
 /// caller's from here to its commit.
 ///
 /// `size` is sizeof(struct netring_slot) of the caller's header.
 ///
-/// Errors, none of which leaves a slot handed out: NETRING_ESHUTDOWN, stopped.
+/// Errors, none of which leaves a slot handed out: NETRING_ESHUTDOWN, stopped, even
+/// where a slot is free.
 /// NETRING_EWAKEUP, netring_injector_wakeup ended the wait. NETRING_ENETDOWN, none is
 /// free and none becomes so while the link is down. NETRING_ENODEV, none is free and
 /// the interface was removed. NETRING_EBADF, not an injector, or closed meanwhile.
@@ -377,7 +379,7 @@ pub unsafe extern "C" fn netring_injector_reserve(
 ///
 /// Errors, about the first slot: NETRING_EMSGSIZE, the frame is larger than the slot or
 /// than the interface takes (MTU and link-layer header; 4 bytes more with a VLAN tag);
-/// the limit is in netring_injector_last_error. NETRING_EINVAL, `cookie` or `data` is
+/// the limit is in netring_injector_last_error. Give the slot back with `len` 0 then. NETRING_EINVAL, `cookie` or `data` is
 /// not that of a slot that is handed out, the frame is shorter than a link-layer
 /// header, or what is left to do for it makes no sense, or was not announced with
 /// NETRING_INJECTOR_VNET_HEADER; or an argument as in netring_injector_reserve.
@@ -432,8 +434,11 @@ pub unsafe extern "C" fn netring_injector_flush(injector: *mut netring_injector)
 /// leave. That the kernel is done with a frame says that its memory is given back: the
 /// device, or whatever the interface is, has it or has dropped it.
 ///
-/// Errors: NETRING_ENETDOWN, NETRING_ENODEV, NETRING_EIO, as netring_injector_flush.
-/// NETRING_ESHUTDOWN, stopped, and not done at once. NETRING_EWAKEUP,
+/// Errors: NETRING_ENETDOWN, NETRING_ENODEV, NETRING_EIO, as netring_injector_flush, at
+/// once: to go on when the link is up, wait for that (netring_interface_info, or a
+/// pause) and call again. NETRING_ESHUTDOWN, stopped, and not done at once: a program
+/// that wants to end in good order ends its waits with netring_injector_wakeup, drains,
+/// and closes. NETRING_EWAKEUP,
 /// netring_injector_wakeup. NETRING_EBADF, not an injector, or closed meanwhile.
 /// MT-Safe.
 ///
@@ -620,8 +625,9 @@ pub unsafe extern "C" fn netring_injector_info(
 
 /// A descriptor for poll, epoll, io_uring and event loops: readable (POLLIN) while
 /// netring_injector_reserve with a timeout of 0 would return something other than 0. It
-/// is not readable while every slot is handed out or committed and not flushed. Right
-/// for level- and edge-triggered loops. Returns the descriptor, 0 or more.
+/// is not while every slot is handed out, with the kernel, or waits because of
+/// back-pressure or the rate. Right for level- and edge-triggered loops. Returns the
+/// descriptor, 0 or more.
 ///
 /// Errors: NETRING_EBADF, not an injector. MT-Safe.
 /// Ownership: the injector's; do not close it, read from it, or use it after

@@ -74,7 +74,8 @@ pub struct netring_injector_config {
     /// Frames leave no faster than that, in `rate_unit`; 0 (default) with
     /// NETRING_RATE_NONE. The rate holds over 10 ms and more: what is late is made up
     /// for within 1.5 ms, never later. There is no thread behind it: calls that hand
-    /// over take what is due, those that wait go on until more is.
+    /// over take what is due, those that wait go on until more is. What waits its turn is
+    /// in slots: few of them (`slot_count`) keep it short.
     pub rate: u64,
     /// NETRING_RATE_*.
     pub rate_unit: u32,

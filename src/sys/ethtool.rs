@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GLINK: u32 = 0x0a;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GET_TS_INFO: u32 = 0x41;
 const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
@@ -122,6 +123,14 @@ impl Ethtool {
             text
         };
         Ok(DriverInfo { driver: text(1), bus: text(25) })
+    }
+
+    /// Whether the driver has a carrier.
+    pub fn has_link(&self, name: &[u8; NAME]) -> Result<bool> {
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GLINK;
+        self.ask(name, &mut data)?;
+        Ok(data[1] != 0)
     }
 
     /// Speed and duplex.

@@ -161,6 +161,8 @@ pub struct Geometry {
     pub capacity: u32,
     /// Slots.
     pub count: u32,
+    /// Slots as asked for, or the default.
+    pub requested: u32,
     /// Bytes of a block of the ring, whole pages; else 0.
     pub block_size: u32,
     /// Blocks of the ring; else 0.
@@ -222,6 +224,7 @@ impl Geometry {
             stride,
             capacity: stride.saturating_sub(room),
             count,
+            requested: count,
             block_size: 0,
             block_count: 0,
             shrunk_by: None,
@@ -301,8 +304,8 @@ impl Geometry {
     }
 
     /// A quarter of the slots asked for, after the kernel refused more.
-    pub fn after_enomem(&self, config: &InjectorConfig, mtu: u32) -> Option<Self> {
-        let quarter = Self::of(config, self.method, mtu).count.div_ceil(4);
+    pub fn after_enomem(&self, config: &InjectorConfig) -> Option<Self> {
+        let quarter = self.requested.div_ceil(4);
         (!config.has(flags::EXACT) && quarter < self.count)
             .then(|| Self { shrunk_by: Some(Bound::NoMemory), ..self.with_count(quarter) })
     }
@@ -366,8 +369,8 @@ mod tests {
             assert_eq!(refused.unwrap_err().kind, Kind::Mmap);
             let exact = InjectorConfig { flags: flags::EXACT, ..config.clone() };
             assert!(Geometry::fitting(&exact, method, 1500, bound(all.memory() / 2)).is_err());
-            assert_eq!(all.after_enomem(&config, 1500).unwrap().count, 256);
-            assert!(all.after_enomem(&exact, 1500).is_none());
+            assert_eq!(all.after_enomem(&config).unwrap().count, 256);
+            assert!(all.after_enomem(&exact).is_none());
         }
     }
 

@@ -6,6 +6,8 @@
 //! link is looked at before frames are handed over, at most once a millisecond.
 
 use super::config::{ETHERNET_HEADER, VLAN_TAG};
+use crate::sys::ethtool::Ethtool;
+use crate::sys::link::NAME;
 use crate::sys::packet::arphrd;
 use crate::sys::socket::Socket;
 use std::time::Duration;
@@ -79,8 +81,24 @@ impl Interface {
     }
 
     /// The kernel has said that it is gone.
-    pub(super) fn is_gone(&mut self) {
+    pub(super) fn set_gone(&mut self) {
         self.link = Link::Gone;
+    }
+
+    /// Whether it was found gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.link == Link::Gone
+    }
+
+    /// Whether there is a carrier now, as far as the driver says so. This takes the
+    /// kernel's lock on all interfaces (rtnl): for when something is wrong.
+    pub(super) fn has_carrier(&self, socket: &Socket) -> bool {
+        let asked = socket.interface_name(self.ifindex).and_then(|bytes| {
+            let mut name = [0; NAME];
+            name.iter_mut().take(NAME - 1).zip(&bytes).for_each(|(to, from)| *to = *from);
+            Ethtool::through(socket.fd())?.has_link(&name)
+        });
+        asked.unwrap_or(true)
     }
 
     /// Bytes of the largest frame; `None`: the kernel knows. A tagged one may have the

@@ -11,7 +11,9 @@ use super::ring::Ring;
 use super::slots::Slots;
 use super::waiter::Waiter;
 use super::{Blocked, Injector, InjectorInfo, InjectorStats, State};
-use crate::afpacket::open::{interface_name, no_bind, no_lookup, no_waiter, option, shown};
+use crate::afpacket::open::{
+    interface_name, no_bind, no_lookup, no_waiter, not_found, option, shown,
+};
 use crate::afpacket::place::Place;
 use crate::config::{Bound, MemoryBound};
 use crate::error::{Error, Kind, Result};
@@ -72,9 +74,10 @@ impl Injector {
         fork::claim()?;
 
         let socket = place.socket()?;
-        let unknown =
-            |step| move |errno| no_lookup(step, &String::from_utf8_lossy(interface), errno);
-        let mtu = socket.interface_mtu(interface).map_err(unknown("SIOCGIFMTU"))?;
+        let mtu = socket.interface_mtu(interface).map_err(|errno| match errno.0 {
+            libc::ENODEV | libc::ENXIO => not_found(&name),
+            _ => no_lookup("SIOCGIFMTU", &String::from_utf8_lossy(interface), errno),
+        })?;
         let method = method(&socket, &name, config)?;
         let geometry = Geometry::fitting(config, method, mtu, bound)?;
         let vnet = config.has(flags::VNET_HEADER);
@@ -87,17 +90,25 @@ impl Injector {
         if config.has(flags::QDISC_BYPASS) {
             option(&socket, "PACKET_QDISC_BYPASS", SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
         }
-        let requested_slot_count = geometry.count;
+        let requested_slot_count = geometry.requested;
         let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
         let (slots, geometry) = match slots(&socket, &geometry, vnet) {
             Ok(slots) => (slots, geometry),
             Err(error) => {
                 let smaller = match error.os {
-                    Some(libc::ENOMEM) => geometry.after_enomem(config, mtu),
+                    Some(libc::ENOMEM) => geometry.after_enomem(config),
                     _ => None,
                 };
                 let smaller = smaller.ok_or(error)?;
                 shrunk_by.push(Bound::NoMemory);
+                // Where it was the mapping that was refused the socket has a ring.
+                let none = libc::tpacket_req {
+                    tp_block_size: 0,
+                    tp_block_nr: 0,
+                    tp_frame_size: 0,
+                    tp_frame_nr: 0,
+                };
+                let _ = socket.set(SOL_PACKET, libc::PACKET_TX_RING, &none);
                 (slots(&socket, &smaller, vnet)?, smaller)
             }
         };
@@ -146,6 +157,8 @@ impl Injector {
             results: VecDeque::new(),
             most_results: geometry.count.max(MOST_RESULTS) as usize,
             blocked: Blocked::Socket,
+            stuck: false,
+            failing: false,
             refused_since: None,
             stats: InjectorStats::default(),
             more: false,
