@@ -204,6 +204,8 @@ struct State {
     stats: InjectorStats,
     /// The descriptor is readable because a slot is free.
     more: bool,
+    /// It will be when the socket tells something.
+    watched: bool,
 }
 
 impl Injector {
@@ -441,6 +443,7 @@ impl Injector {
         mut done: impl FnMut(&mut State) -> Option<T>,
     ) -> Result<Option<T>> {
         let deadline = Deadline::after(timeout_ms);
+        let mut watching = None;
         loop {
             let handed = state.hand_over(&self.socket);
             state.reclaim();
@@ -457,6 +460,9 @@ impl Injector {
             let left = deadline.left_ms(LONGEST_WAIT_MS);
             if left == 0 {
                 return Ok(None);
+            }
+            if watching.is_none() {
+                watching = Some(self.waiter.watch(&self.socket).map_err(wait_failed)?);
             }
             self.waiter.wait(left, until).map_err(wait_failed)?;
             drop(waiting);
@@ -494,6 +500,10 @@ impl Injector {
             return;
         }
         if !state.gives() {
+            if !state.watched {
+                // Where that fails the next call tries again.
+                state.watched = self.waiter.watch_for_loops(&self.socket, true).is_ok();
+            }
             // Whatever the socket has told is taken note of, so that the descriptor is not
             // readable for it any longer; then once more, for what came in between.
             let _ = self.waiter.note();
@@ -503,6 +513,9 @@ impl Injector {
             state.reclaim();
         }
         let gives = state.gives();
+        if gives && state.watched {
+            state.watched = self.waiter.watch_for_loops(&self.socket, false).is_err();
+        }
         if gives != state.more {
             state.more = gives;
             if gives {

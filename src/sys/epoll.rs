@@ -35,6 +35,15 @@ impl Epoll {
         Ok(())
     }
 
+    /// No longer watches `fd`, if it did.
+    pub fn remove(&self, fd: BorrowedFd<'_>) {
+        let nothing = std::ptr::null_mut();
+        // SAFETY: no pointers; both descriptors are open.
+        unsafe {
+            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), nothing)
+        };
+    }
+
     /// Waits for at most `timeout_ms` (-1: for ever); calls `each` for every
     /// ready source. An interrupting signal ends it early with nothing ready.
     pub fn wait(&self, timeout_ms: i32, mut each: impl FnMut(Ready)) -> Result<()> {

@@ -121,7 +121,7 @@ impl Injector {
             );
         }
         let send_buffer = grow_send_buffer(&socket, &geometry)?;
-        let waiter = Waiter::new(&socket).map_err(no_waiter)?;
+        let waiter = Waiter::new().map_err(no_waiter)?;
         let counters = place.counters()?.and_then(|mut netlink| {
             let now = netlink.transmit_counters(ifindex).ok()?;
             Some((netlink, now))
@@ -162,6 +162,7 @@ impl Injector {
             refused_since: None,
             stats: InjectorStats::default(),
             more: false,
+            watched: false,
         };
         Ok(Self {
             socket,
