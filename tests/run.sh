@@ -315,8 +315,10 @@ if [ -n "$built" ]; then
     suite options 90 tests/ns.sh tests/options.sh build/examples
     suite privdrop 60 tests/ns.sh tests/privdrop.sh build/examples
     suite latency 60 tests/ns.sh tests/latency.sh build/examples
+    suite inject 120 tests/ns.sh tests/inject.sh build/examples
+    suite replay 180 tests/ns.sh tests/replay.sh build/examples
 else
-    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency; do
+    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency inject replay; do
         skip $name "the build failed"
     done
 fi
