@@ -27,6 +27,7 @@
 #include <iterator>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "netring.h"
 #include "netring_inline.h"
@@ -449,10 +450,11 @@ class block
 
 // How a wait ended.
 enum class wait {
-    block,   // there is a block
-    timeout, // there is none yet
-    stopped, // stop(), and everything received before it has been handed out; a savefile's end
-    woken    // wakeup()
+    block,        // there is a block
+    timeout,      // there is none yet
+    stopped,      // stop(), and everything received before it has been handed out; a savefile's end
+    woken,        // wakeup()
+    ready = block // of an injector: there are slots, everything has left
 };
 
 class capture
@@ -526,7 +528,8 @@ class capture
         rebind(nullptr, ifindex, timeout_ms);
     }
 
-    // Goes on with another filter. Returns the number of the block from which on it holds; 0: at once.
+    // Goes on with another filter. Returns the number of the block from which on it holds; 0: at
+    // once.
     std::uint64_t set_filter(const filter &with)
     {
         return set_filter(with.get());
@@ -1024,6 +1027,284 @@ inline struct netring_stats since(const struct netring_stats &now,
         throw error(code);
     return out;
 }
+
+// The fields of struct netring_injector_config, set to the defaults; assign what differs.
+struct injector_config : netring_injector_config {
+    injector_config()
+    {
+        netring_injector_config *const fields = this;
+        const int code = netring_injector_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+    }
+};
+
+// Slots that were reserved together, each a struct netring_slot: write a frame to its data, and its
+// length to len. What was not committed is discarded when they go, so that nothing waits for it;
+// they must not outlive their injector.
+class slots
+{
+  public:
+    // Room for so many; kept from one reserve to the next.
+    explicit slots(std::size_t count = 64) : slots_(count)
+    {
+    }
+    slots(slots &&other) noexcept
+        : injector_(other.injector_), slots_(std::move(other.slots_)), first_(other.first_),
+          end_(other.end_)
+    {
+        other.forget();
+    }
+    slots &operator=(slots &&other) noexcept
+    {
+        if (this != &other) {
+            discard();
+            injector_ = other.injector_;
+            slots_ = std::move(other.slots_);
+            first_ = other.first_;
+            end_ = other.end_;
+            other.forget();
+        }
+        return *this;
+    }
+    slots(const slots &) = delete;
+    slots &operator=(const slots &) = delete;
+    ~slots()
+    {
+        discard();
+    }
+
+    // Those that are not committed yet.
+    std::size_t size() const noexcept
+    {
+        return end_ - first_;
+    }
+    bool empty() const noexcept
+    {
+        return first_ == end_;
+    }
+    struct netring_slot *begin() noexcept
+    {
+        return slots_.data() + first_;
+    }
+    struct netring_slot *end() noexcept
+    {
+        return slots_.data() + end_;
+    }
+    struct netring_slot &operator[](std::size_t index) noexcept
+    {
+        return slots_[first_ + index];
+    }
+
+    // netring_injector_commit of all of them, or of the first `count`; a len of 0 discards. Where
+    // one is bad it throws, NETRING_EMSGSIZE where that is too large: begin() is the bad one then,
+    // which may be changed, or discarded, before the next commit.
+    void commit()
+    {
+        commit(size());
+    }
+    void commit(std::size_t count)
+    {
+        for (const std::size_t last = first_ + std::min(count, size()); first_ < last;) {
+            const int taken =
+                netring_injector_commit(injector_, begin(), sizeof *begin(), last - first_);
+            if (taken < 0)
+                fail(taken);
+            first_ += static_cast<std::size_t>(taken);
+        }
+    }
+    // Gives them back without frames.
+    void discard() noexcept
+    {
+        for (; first_ < end_; first_++) {
+            slots_[first_].len = 0;
+            static_cast<void>(netring_injector_commit(injector_, begin(), sizeof *begin(), 1));
+        }
+    }
+
+  private:
+    friend class injector;
+
+    void forget() noexcept
+    {
+        injector_ = nullptr;
+        first_ = end_ = 0;
+    }
+
+    void fail(int code) const
+    {
+        struct netring_error detail;
+        if (netring_injector_last_error(injector_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    struct netring_injector *injector_ = nullptr;
+    std::vector<struct netring_slot> slots_;
+    std::size_t first_ = 0, end_ = 0;
+};
+
+// Sends frames on an interface:
+//
+//     netring::injector injector("eth0");
+//     netring::slots slots;
+//     while (injector.reserve(slots) == netring::wait::ready) {
+//         for (struct netring_slot &slot : slots)
+//             slot.len = make_frame(slot.data, slot.capacity);
+//         slots.commit();
+//         injector.flush();
+//     }
+//
+// All members throw NETRING_ENETDOWN while the link is down (nothing is lost: call again) and
+// NETRING_ENODEV once the interface is gone.
+class injector
+{
+  public:
+    // netring_injector_open
+    explicit injector(const std::string &interface)
+    {
+        open(interface.c_str(), nullptr);
+    }
+    injector(const std::string &interface, const struct netring_injector_config &config)
+    {
+        open(interface.c_str(), &config);
+    }
+    injector(injector &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    injector &operator=(injector &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    injector(const injector &) = delete;
+    injector &operator=(const injector &) = delete;
+    // Does not wait for what has not left: drain() does.
+    ~injector()
+    {
+        static_cast<void>(netring_injector_close(handle_));
+    }
+
+    // netring_injector_close: how many committed frames never reached the kernel.
+    int close()
+    {
+        struct netring_injector *const handle = handle_;
+        handle_ = nullptr;
+        const int left = netring_injector_close(handle);
+        if (left < 0)
+            throw error(left);
+        return left;
+    }
+
+    // Discards what `out` holds, then fills it with as many free slots as there are, up to its
+    // room; waits where there is none.
+    wait reserve(slots &out, int timeout_ms = -1)
+    {
+        out.discard();
+        out.forget();
+        const int count = netring_injector_reserve(handle_, out.slots_.data(), sizeof *out.begin(),
+                                                   out.slots_.size(), timeout_ms);
+        if (count > 0) {
+            out.injector_ = handle_;
+            out.end_ = static_cast<std::size_t>(count);
+        }
+        return waited(count);
+    }
+    // How many frames the kernel took.
+    int flush() const
+    {
+        return check(netring_injector_flush(handle_));
+    }
+    // wait::ready: everything has left.
+    wait drain(int timeout_ms = -1) const
+    {
+        return waited(netring_injector_drain(handle_, timeout_ms));
+    }
+
+    // By copy. Whether, or how many of them, were taken.
+    bool send(const void *data, std::size_t len, int timeout_ms = -1) const
+    {
+        return check(netring_injector_send(handle_, data, len, timeout_ms)) > 0;
+    }
+    std::size_t send(const struct netring_frame *frames, std::size_t count,
+                     int timeout_ms = -1) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_injector_send_batch(handle_, frames, sizeof *frames, count, timeout_ms)));
+    }
+    // What did not leave: how many were written.
+    std::size_t results(struct netring_result *out, std::size_t count) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_injector_results(handle_, out, sizeof *out, count)));
+    }
+
+    int fd() const
+    {
+        return check(netring_injector_fd(handle_));
+    }
+    // Ends every wait, now and later. Also from a signal handler, as is wakeup().
+    void stop() const noexcept
+    {
+        static_cast<void>(netring_injector_stop(handle_));
+    }
+    void wakeup() const noexcept
+    {
+        static_cast<void>(netring_injector_wakeup(handle_));
+    }
+    void wakeup_clear() const
+    {
+        check(netring_injector_wakeup_clear(handle_));
+    }
+
+    struct netring_injector_stats stats() const
+    {
+        struct netring_injector_stats out;
+        check(netring_injector_stats(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_injector_info info() const
+    {
+        struct netring_injector_info out;
+        check(netring_injector_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_injector *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    void open(const char *interface, const struct netring_injector_config *config)
+    {
+        struct netring_error detail;
+        if (netring_injector_open(interface, config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+
+    int check(int code) const
+    {
+        struct netring_error detail;
+        if (code >= 0)
+            return code;
+        if (netring_injector_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    wait waited(int code) const
+    {
+        if (code == NETRING_ESHUTDOWN)
+            return wait::stopped;
+        if (code == NETRING_EWAKEUP)
+            return wait::woken;
+        return check(code) > 0 ? wait::ready : wait::timeout;
+    }
+
+    struct netring_injector *handle_ = nullptr;
+};
 
 } // namespace netring
 

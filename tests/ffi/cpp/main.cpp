@@ -249,10 +249,99 @@ static void fanout(const char *interface, const char *address)
     fails(NETRING_EINVAL, "no fanout mode", [] { netring::group g(netring::group_config(99)); });
 }
 
+// Frames written in place on one end come in at the other, those by copy behind them.
+static void inject(const char *interface)
+{
+    static_assert(!std::is_copy_constructible<netring::injector>::value,
+                  "an injector has one owner");
+    static_assert(std::is_nothrow_move_constructible<netring::slots>::value, "moving is free");
+    netring::capture capture(interface, netring::config(NETRING_PROFILE_LOW_MEMORY));
+    netring::injector_config config;
+    config.slot_count = 64;
+    netring::injector opened("nr0", config), injector(std::move(opened));
+    netring::slots slots(7);
+    const unsigned count = 100;
+    unsigned sent = 0, seen = 0;
+
+    while (sent < count && injector.reserve(slots, 3000) == netring::wait::ready) {
+        for (struct netring_slot &slot : slots) {
+            if (sent == count)
+                break; // the rest is discarded
+            std::memset(slot.data, 0, 60);
+            slot.data[12] = 0x88;
+            slot.data[13] = 0xb5;
+            slot.data[14] = static_cast<std::uint8_t>(sent++);
+            slot.len = 60;
+        }
+        slots.commit();
+        injector.flush();
+    }
+    check(injector.drain(3000) == netring::wait::ready, "all of them have left");
+
+    // One that is too large: it alone is given back.
+    check(injector.reserve(slots, 3000) == netring::wait::ready && slots.size() > 1, "slots");
+    const std::uint64_t cookie = slots[0].cookie;
+    slots[0].len = 1515;
+    std::memset(slots[1].data, 0, 60);
+    slots[1].data[12] = 0x88;
+    slots[1].data[13] = 0xb5;
+    slots[1].data[14] = count;
+    slots[1].len = 60;
+    fails(NETRING_EMSGSIZE, "MTU 1500", [&slots] { slots.commit(); });
+    check(slots.size() > 1 && slots[0].cookie == cookie, "it is the first that is left");
+    slots[0].len = 0;
+    netring::slots moved(std::move(slots));
+    moved.commit(2);
+    moved = netring::slots(1); // and the rest is discarded
+    check(slots.empty() && injector.stats().open == 0, "no slot is left open");
+
+    std::uint8_t bytes[60] = {};
+    bytes[12] = 0x88;
+    bytes[13] = 0xb5;
+    bytes[14] = count + 1;
+    check(injector.send(bytes, sizeof bytes), "one by copy");
+    struct netring_frame frames[2] = {};
+    frames[0].data = frames[1].data = bytes;
+    frames[0].len = frames[1].len = sizeof bytes;
+    check(injector.send(frames, 2) == 2 && injector.drain(3000) == netring::wait::ready, "two");
+    const struct netring_injector_stats stats = injector.stats();
+    check(stats.handed == count + 4 && stats.refused == 0 &&
+              stats.reserved == stats.committed + stats.discarded,
+          "the counters say so");
+
+    netring::block block;
+    bool in_order = true;
+    while (seen < count + 4 && capture.next_block(block, 3000) == netring::wait::block)
+        for (const netring::packet &p : block)
+            if (p.caplen() == 60 && p.data()[12] == 0x88 && p.data()[13] == 0xb5) {
+                in_order = in_order && p.data()[14] == (seen > count + 1 ? count + 1 : seen);
+                seen++;
+            }
+    check(seen == count + 4 && in_order, std::to_string(seen) + " arrive, in order");
+
+    struct netring_result result;
+    check(injector.results(&result, 1) == 0, "nothing was refused");
+    check(injector.info().mtu == 1500 && injector.fd() >= 0, "info and fd");
+    injector.wakeup();
+    check(injector.drain(3000) == netring::wait::woken || injector.drain(0) == netring::wait::ready,
+          "a wakeup");
+    injector.stop();
+    check(injector.reserve(moved, 3000) == netring::wait::stopped, "a stop");
+    check(injector.close() == 0 && injector.close() == 0, "closed, and again");
+    fails(NETRING_EBADF, "", [&injector] { injector.flush(); });
+    fails(NETRING_ENODEV, "nosuch0", [] { netring::injector i("nosuch0"); });
+    fails(NETRING_EINVAL, "slot_count", [] {
+        netring::injector_config wrong;
+        wrong.slot_count = 1u << 31;
+        netring::injector i("lo", wrong);
+    });
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
         fails(NETRING_EPERM, "CAP_NET_RAW", [] { netring::capture c("lo"); });
+        fails(NETRING_EPERM, "CAP_NET_RAW", [] { netring::injector i("lo"); });
         return failures != 0;
     }
     if (argc != 3)
@@ -275,5 +364,6 @@ int main(int argc, char **argv)
     fails(NETRING_EINVAL, "fd -1", [] { netring::writer::descriptor(-1); });
     savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAP);
     savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAPNG);
+    inject(argv[1]);
     return failures != 0;
 }

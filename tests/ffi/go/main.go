@@ -163,6 +163,71 @@ func savefile() {
 	check(C.netring_reader_close(reader) == 0, "the reader is closed")
 }
 
+// Frames written in place at the other end of the wire arrive here, in order.
+func inject(name string) {
+	const count, batch = 200, 16
+	capture, rc, text, _ := open(name, nil)
+	if rc < 0 {
+		check(false, "open: %s", text)
+		return
+	}
+	defer C.netring_capture_close(capture)
+	var config C.struct_netring_injector_config
+	C.netring_injector_config_init(&config, C.sizeof_struct_netring_injector_config)
+	config.slot_count = 64
+	var injector *C.struct_netring_injector
+	var detail C.struct_netring_error
+	other := C.CString("nr0")
+	defer C.free(unsafe.Pointer(other))
+	if rc = C.netring_injector_open(other, &config, &injector, &detail); rc < 0 {
+		check(false, "open: %s", C.GoString(&detail.message[0]))
+		return
+	}
+	// In C's memory, as packets.
+	slots := (*[batch]C.struct_netring_slot)(C.calloc(batch, C.sizeof_struct_netring_slot))
+	defer C.free(unsafe.Pointer(slots))
+	sent := 0
+	for sent < count {
+		n := C.netring_injector_reserve(injector, &slots[0], C.sizeof_struct_netring_slot, batch, 3000)
+		if n <= 0 {
+			check(false, "reserve: %s", C.GoString(C.netring_err_name(n)))
+			break
+		}
+		for i := range slots[:n] {
+			slots[i].len = 0 // one that is too many is discarded
+			if sent < count {
+				frame := unsafe.Slice((*byte)(slots[i].data), slots[i].capacity)
+				copy(frame, "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x88\xb5")
+				slots[i].len = C.uint32_t(14 + copy(frame[14:], fmt.Sprintf("netring %d", sent)))
+				sent++
+			}
+		}
+		if C.netring_injector_commit(injector, &slots[0], C.sizeof_struct_netring_slot, C.size_t(n)) != n ||
+			C.netring_injector_flush(injector) < 0 {
+			check(false, "commit and flush")
+			break
+		}
+	}
+	check(C.netring_injector_drain(injector, 3000) == 1, "%d frames have left", sent)
+	packet := (*C.struct_netring_packet)(C.calloc(1, C.sizeof_struct_netring_packet))
+	defer C.free(unsafe.Pointer(packet))
+	seen := 0
+	for seen < count && C.netring_capture_next_packet(capture, 3000, packet, C.sizeof_struct_netring_packet) == 1 {
+		data := unsafe.Slice((*byte)(packet.data), packet.caplen)
+		if packet.protocol == 0x88b5 && string(data[14:]) == fmt.Sprintf("netring %d", seen) {
+			seen++
+		}
+	}
+	check(seen == count, "%d of %d arrive, in order", seen, count)
+	var stats C.struct_netring_injector_stats
+	rc = C.netring_injector_stats(injector, &stats, C.sizeof_struct_netring_injector_stats)
+	check(rc == 0 && stats.handed == count && stats.completed == count && stats.refused == 0,
+		"counters: %d handed over", stats.handed)
+	check(C.netring_injector_close(injector) == 0, "close, with nothing left")
+	rc, errno := C.netring_injector_flush(injector)
+	check(rc == C.NETRING_EBADF && errno == syscall.EBADF, "a closed injector: %d, %v", rc, errno)
+}
+
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "denied" {
 		_, rc, text, errno := open("lo", nil)
@@ -180,6 +245,7 @@ func main() {
 		goroutines()
 		receive(os.Args[1], os.Args[2])
 		savefile()
+		inject(os.Args[1])
 	}
 	if failed {
 		os.Exit(1)
