@@ -369,17 +369,27 @@ static int link_number(const char *name, uint16_t type)
     return link_attribute(name, type, &number, sizeof number) ? (int)number : -1;
 }
 
-void net_await_carrier(const char *name)
+static void await_carrier(const char *name, bool carrier)
 {
     uint8_t state = 0;
 
     for (int i = 0; i < 500; i++) {
         must(link_attribute(name, IFLA_OPERSTATE, &state, sizeof state), "link state");
-        if (state == 6 /* IF_OPER_UP */)
+        if ((state == 6 /* IF_OPER_UP */) == carrier)
             return;
         usleep(10000);
     }
-    tap_bail("%s has no carrier (state %u)", name, state);
+    tap_bail("%s has %s carrier (state %u)", name, carrier ? "no" : "a", state);
+}
+
+void net_await_carrier(const char *name)
+{
+    await_carrier(name, true);
+}
+
+void net_await_no_carrier(const char *name)
+{
+    await_carrier(name, false);
 }
 
 uint32_t net_mtu(const char *name)

@@ -33,6 +33,8 @@ void net_link_up(const char *name, bool up);
 void net_ipv4(const char *name, const char *address);
 /* Waits until a link sends: after its peer came up it takes the kernel up to a second. */
 void net_await_carrier(const char *name);
+/* Waits until it is known that the link does not send: its peer was set down. */
+void net_await_no_carrier(const char *name);
 void net_link_mtu(const char *name, uint32_t mtu);
 uint32_t net_mtu(const char *name);
 /* What a link sends waits here: first in, first out, at most `packets`; or as the token bucket lets
