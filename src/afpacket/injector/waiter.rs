@@ -90,6 +90,11 @@ impl Waiter {
     /// clock, for at most `timeout_ms`.
     pub(super) fn wait(&self, timeout_ms: i32, until: Option<Duration>) -> Result<()> {
         self.set_timer(until);
+        if until.is_some() {
+            // A frame that a full queue drops gives memory back, too: what the socket has
+            // told of that is no reason to try again.
+            self.threads.wait(0, |_| {})?;
+        }
         let mut progress = false;
         self.threads.wait(timeout_ms, |ready| progress |= ready.key == PROGRESS)?;
         if progress {
