@@ -733,6 +733,9 @@ impl State {
     fn hand_over(&mut self, socket: &Socket) -> Result<u64> {
         let handed = self.hand_over_now(socket);
         self.stuck = self.order.ready() > 0;
+        if let Some(pace) = self.pace.as_mut().filter(|_| !self.stuck) {
+            pace.rest();
+        }
         self.failing = handed.is_err();
         handed
     }

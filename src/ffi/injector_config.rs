@@ -72,8 +72,9 @@ pub struct netring_injector_config {
     /// quarter of their number, or refused.
     pub memory_limit: u64,
     /// Frames leave no faster than that, in `rate_unit`; 0 (default) with
-    /// NETRING_RATE_NONE. The rate holds over 10 ms and more: what is late is made up
-    /// for within 1.5 ms, never later. There is no thread behind it: calls that hand
+    /// NETRING_RATE_NONE. At most 1.4 ms' worth of frames leave at once; what has waited
+    /// longer than it should (a thread that was not woken in time) is made up for at
+    /// 105 % of the rate. There is no thread behind it: calls that hand
     /// over take what is due, those that wait go on until more is. What waits its turn is
     /// in slots: few of them (`slot_count`) keep it short.
     pub rate: u64,
