@@ -2571,6 +2571,44 @@ int netring_injector_send_batch(struct netring_injector *injector,
                                 int timeout_ms);
 
 /**
+ * Sends received packets as they came: copies of `count` packets of one block, of a
+ * capture or of a savefile, as netring_block_read or an inline walk gave them. Waits
+ * and returns as netring_injector_send_batch.
+ *
+ * The bytes are those at `data` now, `caplen` of them: both may have been changed, if
+ * the bytes are in the block. A VLAN tag beside them (NETRING_PACKET_VLAN) goes back
+ * behind the addresses, as 0x8100 where its EtherType is not known. What the capture
+ * has kept of checksum and segmentation (NETRING_CAPTURE_VNET_HEADER) goes to the
+ * kernel with NETRING_INJECTOR_VNET_HEADER.
+ *
+ * A missing checksum (NETRING_PACKET_CSUM_NOT_READY) is else computed here: where the
+ * capture has its place, and otherwise for TCP, UDP and SCTP over IPv4 and IPv6, which
+ * are no fragments and in no tunnel. It begins with the sum of the pseudo header that
+ * the kernel has left in the field: whoever changes addresses or lengths in place
+ * changes that with them, or writes the whole checksum and clears the bit in `status`.
+ * (For TCP without vnet header it is computed all anew.)
+ *
+ * `size` is sizeof(struct netring_packet) of the caller's header. The block must not
+ * be released meanwhile: that would wait for the call.
+ *
+ * Errors, where the first packet was not taken: as netring_injector_reserve and
+ * netring_injector_commit; NETRING_EMSGSIZE, a super-packet, and capture or injector
+ * has no vnet header; NETRING_EINVAL, its link type is not that of the interface, it
+ * was truncated (NETRING_PACKET_TRUNCATED), its checksum is missing and cannot be
+ * computed, it has no bytes, or not in this block; `packets` is NULL or misaligned,
+ * `size` is less than 64, more than 256 or not a multiple of 8, `count` is 0 or more
+ * than 8388607. NETRING_EBADF, not an injector, or not a block. MT-Safe. (af_packet.c
+ * tpacket_rcv, packet_snd.)
+ * Caller: `packets` must be readable for `count` elements of `size` bytes.
+ */
+int netring_injector_send_packet(struct netring_injector *injector,
+                                 struct netring_block *block,
+                                 const struct netring_packet *packets,
+                                 size_t size,
+                                 size_t count,
+                                 int timeout_ms);
+
+/**
  * Fetches results, the oldest first: committed frames that did not leave, and why.
  * Returns how many were written, 0 where there is none. Each is told once. Frames that
  * left have no result.

@@ -16,6 +16,7 @@ mod method;
 mod open;
 mod order;
 mod pace;
+mod received;
 #[allow(unsafe_code)]
 mod ring;
 #[allow(unsafe_code)]

@@ -2,6 +2,7 @@
 
 use crate::afpacket::injector::{Injector, InjectorInfo, InjectorStats};
 use crate::error::{Error, Kind, Result};
+use crate::ffi::block::{BLOCKS, netring_block};
 use crate::ffi::error::{code, describe, guard_reporting, netring_error};
 use crate::ffi::guard::{guard, guard_handle, refuse};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
@@ -10,6 +11,7 @@ use crate::ffi::pointers::{
     CStruct, SHORTEST, put, put_sized, readable, text, writable, writable_sized,
 };
 use crate::log;
+use crate::packet::netring_packet;
 use crate::slot::{Frame, netring_frame, netring_slot};
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
@@ -539,6 +541,59 @@ pub unsafe extern "C" fn netring_injector_send_batch(
                 Ok(())
             },
         )?;
+        Ok(sent as c_int)
+    })
+}
+
+/// Sends received packets as they came: copies of `count` packets of one block, of a
+/// capture or of a savefile, as netring_block_read or an inline walk gave them. Waits
+/// and returns as netring_injector_send_batch.
+///
+/// The bytes are those at `data` now, `caplen` of them: both may have been changed, if
+/// the bytes are in the block. A VLAN tag beside them (NETRING_PACKET_VLAN) goes back
+/// behind the addresses, as 0x8100 where its EtherType is not known. What the capture
+/// has kept of checksum and segmentation (NETRING_CAPTURE_VNET_HEADER) goes to the
+/// kernel with NETRING_INJECTOR_VNET_HEADER.
+///
+/// A missing checksum (NETRING_PACKET_CSUM_NOT_READY) is else computed here: where the
+/// capture has its place, and otherwise for TCP, UDP and SCTP over IPv4 and IPv6, which
+/// are no fragments and in no tunnel. It begins with the sum of the pseudo header that
+/// the kernel has left in the field: whoever changes addresses or lengths in place
+/// changes that with them, or writes the whole checksum and clears the bit in `status`.
+/// (For TCP without vnet header it is computed all anew.)
+///
+/// `size` is sizeof(struct netring_packet) of the caller's header. The block must not
+/// be released meanwhile: that would wait for the call.
+///
+/// Errors, where the first packet was not taken: as netring_injector_reserve and
+/// netring_injector_commit; NETRING_EMSGSIZE, a super-packet, and capture or injector
+/// has no vnet header; NETRING_EINVAL, its link type is not that of the interface, it
+/// was truncated (NETRING_PACKET_TRUNCATED), its checksum is missing and cannot be
+/// computed, it has no bytes, or not in this block; `packets` is NULL or misaligned,
+/// `size` is less than 64, more than 256 or not a multiple of 8, `count` is 0 or more
+/// than 8388607. NETRING_EBADF, not an injector, or not a block. MT-Safe. (af_packet.c
+/// tpacket_rcv, packet_snd.)
+///
+/// # Safety
+/// `packets` must be readable for `count` elements of `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_injector_send_packet(
+    injector: *mut netring_injector,
+    block: *mut netring_block,
+    packets: *const netring_packet,
+    size: usize,
+    count: usize,
+    timeout_ms: c_int,
+) -> c_int {
+    on_injector(injector, |injector| {
+        elements(packets.cast(), size, size_of::<netring_packet>(), count)?;
+        let block = BLOCKS.pin(block)?;
+        let sent = injector.send_packets(&block, count, timeout_ms, |at| {
+            // SAFETY: one of the caller's `count` elements.
+            let from = unsafe { packets.byte_add(at * size) };
+            // SAFETY: as above, aligned, and as large as a packet at least.
+            unsafe { from.read() }
+        })?;
         Ok(sent as c_int)
     })
 }

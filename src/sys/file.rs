@@ -35,6 +35,13 @@ impl Bytes<'_> {
         Self { length: self.length.min(length), ..self }
     }
 
+    /// Copies as many of them as `to` has room for.
+    pub fn copy_to(self, to: &mut [u8]) {
+        let length = self.length.min(to.len());
+        // SAFETY: readable by the promise; a buffer of ours does not overlap it.
+        unsafe { std::ptr::copy_nonoverlapping(self.at, to.as_mut_ptr(), length) };
+    }
+
     /// What is behind the first `length`.
     #[must_use]
     pub fn behind(self, length: usize) -> Self {

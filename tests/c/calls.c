@@ -105,6 +105,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(injector_drain, INJECTOR, false, 0) \
     CALL(injector_send, INJECTOR, false, bytes, sizeof bytes, 0) \
     CALL(injector_send_batch, INJECTOR, false, &frame, sizeof frame, 1, 0) \
+    CALL(injector_send_packet, INJECTOR, false, NULL, out.packets, sizeof out.packets[0], 1, 0) \
     CALL(injector_results, INJECTOR, false, out.results, sizeof out.results[0], 4) \
     CALL(injector_stats, INJECTOR, false, &out.injector_stats, sizeof out.injector_stats) \
     CALL(injector_info, INJECTOR, false, &out.injector_info, sizeof out.injector_info) \
