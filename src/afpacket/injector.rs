@@ -25,7 +25,7 @@ mod waiter;
 
 use self::config::{Method, VLAN_TAG, flags};
 use self::link::{Interface, Link};
-use self::order::{Frame, Order};
+use self::order::{Frame, Open, Order};
 use self::pace::Pace;
 use self::slots::Stop;
 use self::waiter::Waiter;
@@ -561,19 +561,14 @@ impl State {
         if self.order.free() < count as u64 {
             self.reclaim();
         }
-        let mut got = 0;
-        while got < count {
-            let Some(slot) = self.next_slot() else { break };
-            each(got, slot);
-            got += 1;
-        }
-        got
-    }
-
-    fn next_slot(&mut self) -> Option<Slot> {
-        let (cookie, data) = self.order.reserve()?;
-        self.stats.reserved += 1;
-        Some(Slot { data: data.as_ptr(), capacity: self.capacity, cookie, ..Slot::ZERO })
+        let capacity = self.capacity;
+        let mut at = 0;
+        let got = self.order.reserve(count as u64, |cookie, data| {
+            each(at, Slot { data: data.as_ptr(), capacity, cookie, ..Slot::ZERO });
+            at += 1;
+        });
+        self.stats.reserved += got;
+        got as usize
     }
 
     /// A frame copied into the next slot; false: none is free.
@@ -593,20 +588,21 @@ impl State {
         if len > self.capacity {
             return Err(self.too_large(len));
         }
-        let Some(mut slot) = self.next_slot() else { return Ok(false) };
+        let mut slot = Slot::ZERO;
+        self.reserve(1, &mut |_, reserved| slot = reserved);
         slot.len = len;
         slot.set_vnet(vnet);
         let committed = copy(&slot).and_then(|()| self.commit(socket, &slot));
         if committed.is_err() {
             // It never was: the caller has not seen the slot.
-            self.order.commit(slot.cookie, 0, Vnet::default());
-            self.stats.discarded += 1;
+            slot.len = 0;
+            let _ = self.commit(socket, &slot);
         }
         committed.map(|()| true)
     }
 
     fn commit(&mut self, socket: &Socket, slot: &Slot) -> Result<()> {
-        let Some(data) = self.order.find(slot.cookie) else {
+        let Some(open) = self.order.find(slot.cookie) else {
             return Err(Error::config(
                 "cookie",
                 format!(
@@ -616,7 +612,7 @@ impl State {
                 ),
             ));
         };
-        if slot.data != data.as_ptr() {
+        if slot.data != self.order.data(open).as_ptr() {
             return Err(Error::config(
                 "data",
                 format!("the slot with cookie {} has another address than it had", slot.cookie),
@@ -626,17 +622,17 @@ impl State {
             return Err(Error::config("reserved", "reserved of a slot is not 0"));
         }
         if slot.len != 0 {
-            self.check(socket, slot)?;
+            self.check(socket, open, slot)?;
             self.stats.committed += 1;
         } else {
             self.stats.discarded += 1;
         }
-        self.order.commit(slot.cookie, slot.len, slot.vnet());
+        self.order.commit(open, slot.len, slot.vnet());
         Ok(())
     }
 
     /// What would be refused later is refused here, where the caller can still see why.
-    fn check(&mut self, socket: &Socket, slot: &Slot) -> Result<()> {
+    fn check(&mut self, socket: &Socket, open: Open, slot: &Slot) -> Result<()> {
         let len = slot.len;
         if len > self.capacity {
             return Err(self.too_large(len));
@@ -667,7 +663,7 @@ impl State {
                 || interface.limit(false).is_none_or(|limit| len <= limit)
                 || interface
                     .limit(true)
-                    .is_some_and(|limit| len <= limit && order.is_open_tagged(slot.cookie, len))
+                    .is_some_and(|limit| len <= limit && order.is_open_tagged(open, len))
         };
         if !fits(&self.interface) {
             // The MTU may have grown.

@@ -82,6 +82,10 @@ pub(crate) fn writable_sized<T: CStruct>(
 /// # Safety
 /// `out` is writable for `size` bytes.
 pub(crate) unsafe fn put_sized<T: CStruct>(out: *mut T, size: usize, value: &T) {
+    if size == size_of::<T>() {
+        // SAFETY: as many bytes are writable there. For arrays, cheaper than the rest.
+        return unsafe { out.write_unaligned(*value) };
+    }
     let both = size.min(size_of::<T>());
     // SAFETY: `both` bytes are readable there and writable here.
     unsafe { std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), out.cast(), both) };

@@ -45,6 +45,14 @@ struct Note {
     vnet: Vnet,
 }
 
+/// A slot that is handed out. Good until the order changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    position: u64,
+    /// Where it lies.
+    index: u32,
+}
+
 /// A frame that waits for the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -134,45 +142,62 @@ impl Order {
         self.sent - self.tail
     }
 
-    /// Hands out the next slot: its cookie and its memory.
-    pub(super) fn reserve(&mut self) -> Option<(u64, NonNull<u8>)> {
-        if self.free() == 0 {
-            return None;
+    /// Hands out up to `count` slots, the next in order: `each` gets the cookie and the
+    /// memory of each. Returns how many.
+    pub(super) fn reserve(&mut self, count: u64, mut each: impl FnMut(u64, NonNull<u8>)) -> u64 {
+        let got = count.min(self.free());
+        let mut index = self.index(self.reserved) as usize;
+        for cookie in self.next_cookie..self.next_cookie + got {
+            self.notes[index] = Note { phase: Phase::Open, cookie, len: 0, vnet: Vnet::default() };
+            each(cookie, self.slots.data(index as u32));
+            index = if index + 1 == self.notes.len() { 0 } else { index + 1 };
         }
-        let index = self.index(self.reserved);
-        let cookie = self.next_cookie;
-        self.notes[index as usize] =
-            Note { phase: Phase::Open, cookie, len: 0, vnet: Vnet::default() };
-        self.reserved += 1;
-        self.next_cookie += 1;
-        self.open += 1;
-        Some((cookie, self.slots.data(index)))
+        self.reserved += got;
+        self.next_cookie += got;
+        self.open += got;
+        got
     }
 
-    /// The memory of an open slot.
-    pub(super) fn find(&self, cookie: u64) -> Option<NonNull<u8>> {
-        let position = self.position(cookie)?;
-        Some(self.slots.data(self.index(position)))
-    }
-
-    fn position(&self, cookie: u64) -> Option<u64> {
+    /// The open slot with this cookie.
+    pub(super) fn find(&self, cookie: u64) -> Option<Open> {
         // Slots handed out are those of the last cookies.
         let back = self.next_cookie.checked_sub(cookie)?;
         let position = self.reserved.checked_sub(back)?;
-        let is_open = (self.frontier..self.reserved).contains(&position)
-            && self.note(position).phase == Phase::Open;
-        is_open.then_some(position)
+        if position < self.frontier || position >= self.reserved {
+            return None;
+        }
+        let index = self.index(position);
+        (self.notes[index as usize].phase == Phase::Open).then_some(Open { position, index })
+    }
+
+    /// Its memory.
+    pub(super) fn data(&self, open: Open) -> NonNull<u8> {
+        self.slots.data(open.index)
     }
 
     /// Takes back an open slot with a frame in it, or (`len` 0) without.
-    pub(super) fn commit(&mut self, cookie: u64, len: u32, vnet: Vnet) {
-        let Some(position) = self.position(cookie) else { return };
-        let index = self.index(position) as usize;
+    pub(super) fn commit(&mut self, open: Open, len: u32, vnet: Vnet) {
+        let Open { position, index } = open;
         let phase = if len == 0 { Phase::Discarded } else { Phase::Committed };
-        self.notes[index] = Note { phase, cookie, len, vnet };
+        let note = &mut self.notes[index as usize];
+        note.phase = phase;
+        note.len = len;
+        note.vnet = vnet;
         self.open -= 1;
-        self.held_back += u64::from(len != 0);
-        if position == self.frontier {
+        if position != self.frontier {
+            self.held_back += u64::from(len != 0);
+            return;
+        }
+        if len == 0 || self.fill != self.frontier {
+            self.held_back += u64::from(len != 0);
+            return self.advance();
+        }
+        // In order and without holes, as nearly always: the frame is where the kernel
+        // looks for it.
+        self.slots.put(index, len, vnet);
+        self.fill += 1;
+        self.frontier += 1;
+        if self.frontier < self.reserved && self.note(self.frontier).phase != Phase::Open {
             self.advance();
         }
     }
@@ -229,8 +254,8 @@ impl Order {
     }
 
     /// Whether the frame of `len` bytes in an open slot has a VLAN tag inside.
-    pub(super) fn is_open_tagged(&self, cookie: u64, len: u32) -> bool {
-        self.position(cookie).is_some_and(|it| self.slots.is_tagged(self.index(it), len))
+    pub(super) fn is_open_tagged(&self, open: Open, len: u32) -> bool {
+        self.slots.is_tagged(open.index, len)
     }
 
     /// Gives the kernel the next `count` frames, and calls `left` for each that it
@@ -288,6 +313,10 @@ impl Order {
             if self.tail_index as usize == self.notes.len() {
                 self.tail_index = 0;
             }
+        }
+        if self.tail == self.reserved && self.slots.are_anywhere() {
+            // Memory that was used just now is still in the cache.
+            self.tail_index = 0;
         }
         self.tail - before
     }

@@ -46,6 +46,11 @@ impl Slots {
         }
     }
 
+    /// The kernel does not mind which one is next while it has none.
+    pub(super) fn are_anywhere(&self) -> bool {
+        matches!(self, Self::Messages(_))
+    }
+
     /// Where the frame goes.
     pub(super) fn data(&self, index: u32) -> NonNull<u8> {
         match self {
