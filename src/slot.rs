@@ -103,6 +103,11 @@ impl Slot {
         }
     }
 
+    /// Nothing is, and what is to be 0 is.
+    pub fn is_plain(&self) -> bool {
+        self.vnet() == Vnet::default() && self.reserved == [0; 6]
+    }
+
     /// Says what is left to do for the frame.
     pub fn set_vnet(&mut self, vnet: Vnet) {
         self.vnet_flags = vnet.flags;

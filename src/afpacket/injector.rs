@@ -618,22 +618,29 @@ impl State {
                 format!("the slot with cookie {} has another address than it had", slot.cookie),
             ));
         }
-        if slot.reserved != [0; 6] {
-            return Err(Error::config("reserved", "reserved of a slot is not 0"));
-        }
-        if slot.len != 0 {
+        let len = slot.len;
+        if !slot.is_plain() || len > self.capacity || !self.interface.takes(len) {
             self.check(socket, open, slot)?;
+        }
+        if len != 0 {
             self.stats.committed += 1;
         } else {
             self.stats.discarded += 1;
         }
-        self.order.commit(open, slot.len, slot.vnet());
+        self.order.commit(open, len, slot.vnet());
         Ok(())
     }
 
     /// What would be refused later is refused here, where the caller can still see why.
+    #[cold]
     fn check(&mut self, socket: &Socket, open: Open, slot: &Slot) -> Result<()> {
+        if slot.reserved != [0; 6] {
+            return Err(Error::config("reserved", "reserved of a slot is not 0"));
+        }
         let len = slot.len;
+        if len == 0 {
+            return Ok(());
+        }
         if len > self.capacity {
             return Err(self.too_large(len));
         }

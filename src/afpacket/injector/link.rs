@@ -101,6 +101,11 @@ impl Interface {
         asked.unwrap_or(true)
     }
 
+    /// Whether any frame of that length is one it takes.
+    pub(super) fn takes(&self, len: u32) -> bool {
+        self.header.is_none_or(|header| (header..=self.mtu.saturating_add(header)).contains(&len))
+    }
+
     /// Bytes of the largest frame; `None`: the kernel knows. A tagged one may have the
     /// tag besides (af_packet.c packet_extra_vlan_len_allowed).
     pub(super) fn limit(&self, tagged: bool) -> Option<u32> {

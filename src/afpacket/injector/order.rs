@@ -48,6 +48,7 @@ struct Note {
 /// A slot that is handed out. Good until the order changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open {
+    cookie: u64,
     position: u64,
     /// Where it lies.
     index: u32,
@@ -148,7 +149,7 @@ impl Order {
         let got = count.min(self.free());
         let mut index = self.index(self.reserved) as usize;
         for cookie in self.next_cookie..self.next_cookie + got {
-            self.notes[index] = Note { phase: Phase::Open, cookie, len: 0, vnet: Vnet::default() };
+            self.notes[index].phase = Phase::Open;
             each(cookie, self.slots.data(index as u32));
             index = if index + 1 == self.notes.len() { 0 } else { index + 1 };
         }
@@ -167,7 +168,11 @@ impl Order {
             return None;
         }
         let index = self.index(position);
-        (self.notes[index as usize].phase == Phase::Open).then_some(Open { position, index })
+        (self.notes[index as usize].phase == Phase::Open).then_some(Open {
+            cookie,
+            position,
+            index,
+        })
     }
 
     /// Its memory.
@@ -177,12 +182,10 @@ impl Order {
 
     /// Takes back an open slot with a frame in it, or (`len` 0) without.
     pub(super) fn commit(&mut self, open: Open, len: u32, vnet: Vnet) {
-        let Open { position, index } = open;
+        let Open { cookie, position, index } = open;
         let phase = if len == 0 { Phase::Discarded } else { Phase::Committed };
         let note = &mut self.notes[index as usize];
-        note.phase = phase;
-        note.len = len;
-        note.vnet = vnet;
+        *note = Note { phase, cookie, len, vnet };
         self.open -= 1;
         if position != self.frontier {
             self.held_back += u64::from(len != 0);
@@ -197,7 +200,8 @@ impl Order {
         self.slots.put(index, len, vnet);
         self.fill += 1;
         self.frontier += 1;
-        if self.frontier < self.reserved && self.note(self.frontier).phase != Phase::Open {
+        let next = if index as usize + 1 == self.notes.len() { 0 } else { index as usize + 1 };
+        if self.frontier < self.reserved && self.notes[next].phase != Phase::Open {
             self.advance();
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Ring {
     slots: Box<[NonNull<u8>]>,
     stride: u32,
     vnet: bool,
+    /// From there to the frame.
+    frame: usize,
     /// Holds the memory.
     _mapping: Mapping,
 }
@@ -47,6 +49,7 @@ impl Ring {
             slots: (0..geometry.ring_count()).map(slot).collect(),
             stride: geometry.stride,
             vnet,
+            frame: (RING_HEADER + if vnet { VNET_HEADER } else { 0 }) as usize,
             _mapping: mapping,
         }
     }
@@ -69,13 +72,9 @@ impl Ring {
         unsafe { status.as_ref() }
     }
 
-    fn frame(&self) -> usize {
-        (RING_HEADER + if self.vnet { VNET_HEADER } else { 0 }) as usize
-    }
-
     /// Where the frame goes.
     pub(super) fn data(&self, index: u32) -> NonNull<u8> {
-        self.at(index, self.frame())
+        self.at(index, self.frame)
     }
 
     /// Says how long the frame is, and what is left to do for it.
@@ -95,7 +94,7 @@ impl Ring {
 
     /// Moves a frame to another slot, whose own content is not needed.
     pub(super) fn relocate(&self, from: u32, to: u32, len: u32) {
-        let frame = self.frame();
+        let frame = self.frame;
         let (from, to) = (self.at(from, frame), self.at(to, frame));
         // SAFETY: `len` is at most a slot's capacity, and two slots do not overlap.
         unsafe { from.copy_to_nonoverlapping(to, len as usize) };
@@ -122,6 +121,12 @@ impl Ring {
     /// it took, their states say; what it returns is the last one's error, if any.
     pub(super) fn hand_over(&self, socket: &Socket, first: u32, count: u32) -> Handed {
         let kicked = transmit::kick(socket);
+        // The kernel takes them strictly in order: with the last, all.
+        let last = first + count - 1;
+        let last = if last >= self.count() { last - self.count() } else { last };
+        if self.status(last).load(Ordering::Acquire) & (SEND_REQUEST | WRONG_FORMAT) == 0 {
+            return Handed { taken: count, stop: None };
+        }
         let mut index = first;
         for taken in 0..count {
             let status = self.status(index).load(Ordering::Acquire);
