@@ -446,12 +446,17 @@ impl Injector {
         let deadline = Deadline::after(timeout_ms);
         let mut watching = None;
         loop {
+            let before = state.stats.completed;
             let handed = state.hand_over(&self.socket);
             state.reclaim();
-            self.rearm(&mut state);
+            self.rearm_loops(&mut state);
             if let Some(value) = done(&mut state) {
                 self.rearm(&mut state);
                 return Ok(Some(value));
+            }
+            // Only what has changed: two waiting threads would wake each other for ever.
+            if state.stats.completed != before || handed.as_ref().is_ok_and(|count| *count > 0) {
+                self.wake_another();
             }
             let until = state.blocked.until();
             // Counted under the lock: whoever makes room later knows.
@@ -491,12 +496,22 @@ impl Injector {
         Ok(())
     }
 
-    /// Keeps the descriptor right: readable while `reserve` would return something, and
-    /// when it is time to look again. Has a waiting thread look.
+    /// After a change of what is free or waits: has a waiting thread look, and keeps the
+    /// descriptor right.
     fn rearm(&self, state: &mut State) {
+        self.wake_another();
+        self.rearm_loops(state);
+    }
+
+    fn wake_another(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.waiter.progress();
         }
+    }
+
+    /// Keeps the descriptor right: readable while `reserve` would return something, and
+    /// when it is time to look again.
+    fn rearm_loops(&self, state: &mut State) {
         if !self.is_watched.load(Ordering::Relaxed) {
             return;
         }
