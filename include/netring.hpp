@@ -1233,6 +1233,19 @@ class injector
         return static_cast<std::size_t>(
             check(netring_injector_send_batch(handle_, frames, sizeof *frames, count, timeout_ms)));
     }
+    // Received packets, as they came or changed in place.
+    bool send(const block &from, const packet &one, int timeout_ms = -1) const
+    {
+        const struct netring_packet fields = one.fields();
+        return send(from, &fields, 1, timeout_ms) > 0;
+    }
+    std::size_t send(const block &from, const struct netring_packet *packets, std::size_t count,
+                     int timeout_ms = -1) const
+    {
+        return static_cast<std::size_t>(check(netring_injector_send_packet(
+            handle_, from.get(), packets, sizeof *packets, count, timeout_ms)));
+    }
+
     // What did not leave: how many were written.
     std::size_t results(struct netring_result *out, std::size_t count) const
     {

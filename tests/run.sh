@@ -317,8 +317,9 @@ if [ -n "$built" ]; then
     suite latency 60 tests/ns.sh tests/latency.sh build/examples
     suite inject 120 tests/ns.sh tests/inject.sh build/examples
     suite replay 180 tests/ns.sh tests/replay.sh build/examples
+    suite reflect 90 tests/ns.sh tests/reflect.sh build/examples
 else
-    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency inject replay; do
+    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency inject replay reflect; do
         skip $name "the build failed"
     done
 fi

@@ -319,6 +319,20 @@ static void inject(const char *interface)
             }
     check(seen == count + 4 && in_order, std::to_string(seen) + " arrive, in order");
 
+    // What has come in goes on: the datagrams by the other end, where another capture sees them.
+    netring::capture other("nr0", netring::config(NETRING_PROFILE_LOW_MEMORY));
+    netring::injector back(interface);
+    unsigned forwarded = 0, returned = 0;
+    for (const netring::packet &p : block)
+        if (p.caplen() == 60 && p.data()[12] == 0x88 && p.data()[13] == 0xb5)
+            forwarded += back.send(block, p);
+    check(back.drain(3000) == netring::wait::ready && forwarded > 0, "received packets are sent");
+    while (returned < forwarded && other.next_block(block, 3000) == netring::wait::block)
+        for (const netring::packet &p : block)
+            returned += p.caplen() == 60 && p.data()[12] == 0x88 && p.data()[13] == 0xb5 &&
+                        p.direction() != NETRING_DIRECTION_OUTGOING;
+    check(returned == forwarded, std::to_string(returned) + " come back");
+
     struct netring_result result;
     check(injector.results(&result, 1) == 0, "nothing was refused");
     check(injector.info().mtu == 1500 && injector.fd() >= 0, "info and fd");
