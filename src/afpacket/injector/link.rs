@@ -4,6 +4,10 @@
 //! the queueing discipline is noop, which drops silently (net/sched/sch_generic.c
 //! noop_enqueue answers NET_XMIT_CN, which af_packet.c takes for success). So the
 //! link is looked at before frames are handed over, at most once a millisecond.
+//!
+//! A link that is set up and has a carrier, but is not running, comes up in a moment:
+//! until net/core/link_watch.c has replaced noop. Or it is dormant (802.1X), and stays
+//! so: what opens it has to be sent through it.
 
 use super::config::{ETHERNET_HEADER, VLAN_TAG};
 use crate::sys::ethtool::Ethtool;
@@ -14,6 +18,9 @@ use std::time::Duration;
 
 /// How long a look is good for.
 const GOOD_FOR: Duration = Duration::from_millis(1);
+/// After so long it is dormant (net/core/link_watch.c defers what is not urgent for a
+/// second).
+const DORMANT: Duration = Duration::from_millis(1500);
 
 /// What a look tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub(super) struct Interface {
     pub(super) mtu: u32,
     link: Link,
     looked_at: Duration,
+    /// Since when it has a carrier and is not running.
+    not_running_since: Option<Duration>,
 }
 
 impl Interface {
@@ -45,7 +54,14 @@ impl Interface {
             arphrd::NONE | arphrd::RAWIP => Some(0),
             _ => None,
         };
-        Self { ifindex, header, mtu, link: Link::Up, looked_at: Duration::ZERO }
+        Self {
+            ifindex,
+            header,
+            mtu,
+            link: Link::Up,
+            looked_at: Duration::ZERO,
+            not_running_since: None,
+        }
     }
 
     /// How the link is; the last look is good for a while.
@@ -58,7 +74,6 @@ impl Interface {
 
     /// Looks now.
     pub(super) fn look(&mut self, socket: &Socket, now: Duration) {
-        const UP: u32 = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
         self.looked_at = now;
         if self.link == Link::Gone {
             return;
@@ -68,8 +83,14 @@ impl Interface {
             .and_then(|name| Ok((socket.interface_flags(&name)?, socket.interface_mtu(&name)?)));
         match asked {
             Ok((flags, mtu)) => {
-                self.link = if flags & UP == UP { Link::Up } else { Link::Down };
                 self.mtu = mtu;
+                let has = |flag: i32| flags & flag as u32 != 0;
+                let is_up =
+                    has(libc::IFF_UP) && (has(libc::IFF_RUNNING) || self.is_dormant(socket, now));
+                if has(libc::IFF_RUNNING) {
+                    self.not_running_since = None;
+                }
+                self.link = if is_up { Link::Up } else { Link::Down };
             }
             // Renamed meanwhile, or gone: the socket knows (af_packet.c packet_notifier).
             Err(_) => {
@@ -78,6 +99,15 @@ impl Interface {
                 }
             }
         }
+    }
+
+    fn is_dormant(&mut self, socket: &Socket, now: Duration) -> bool {
+        if !self.has_carrier(socket) {
+            self.not_running_since = None;
+            return false;
+        }
+        let since = *self.not_running_since.get_or_insert(now);
+        now.saturating_sub(since) >= DORMANT
     }
 
     /// The kernel has said that it is gone.

@@ -19,6 +19,7 @@ use crate::sys::socket::Socket;
 use crate::sys::timer::Timer;
 use parking_lot::Mutex;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SOCKET: u64 = FREE;
@@ -35,6 +36,8 @@ pub(super) struct Waiter {
     /// Another thread has done something that a waiting one may wait for.
     progress: EventFd,
     timer: Timer,
+    /// The timer is set: saves a system call where it is not, and is not to be.
+    is_set: AtomicBool,
     /// Threads that wait for the socket.
     watching: Mutex<u32>,
 }
@@ -47,6 +50,7 @@ impl Waiter {
             signals: Signals::new()?,
             progress: EventFd::new()?,
             timer: Timer::new()?,
+            is_set: AtomicBool::new(false),
             watching: Mutex::new(0),
         };
         for epoll in [&waiter.threads, &waiter.loops] {
@@ -110,9 +114,11 @@ impl Waiter {
 
     /// Has both wake at a time of the monotonic clock, or not.
     pub(super) fn set_timer(&self, until: Option<Duration>) {
+        let was_set = self.is_set.swap(until.is_some(), Ordering::Relaxed);
         match until {
             Some(at) => self.timer.set(at),
-            None => self.timer.clear(),
+            None if was_set => self.timer.clear(),
+            None => {}
         }
     }
 
