@@ -60,6 +60,12 @@ struct netring_block;
 struct netring_injector;
 
 /**
+ * A bridge: what is received on one of two interfaces leaves on the other. A
+ * token, never dereferenced.
+ */
+struct netring_bridge;
+
+/**
  * A savefile being read: pcap or pcapng, from a file or through a pipe. A
  * token, never dereferenced.
  */
@@ -2697,6 +2703,353 @@ int netring_injector_stop(struct netring_injector *injector);
  */
 int netring_injector_last_error(struct netring_injector *injector, struct netring_error *out);
 
+/* ---- bridge ---- */
+
+/** What is received on the first interface leaves on the second. */
+#define NETRING_BRIDGE_A_TO_B 1
+/** What is received on the second interface leaves on the first. */
+#define NETRING_BRIDGE_B_TO_A 2
+/** Both ways. */
+#define NETRING_BRIDGE_BOTH 3
+/** The packet leaves as it came. */
+#define NETRING_VERDICT_FORWARD 0
+/** The packet does not leave. */
+#define NETRING_VERDICT_DROP 1
+/** The packet leaves as it was changed: its bytes, and `caplen` of them. */
+#define NETRING_VERDICT_MODIFIED 2
+/**
+ * The first interface is in the network namespace `netns_fd_a`
+ * (NETRING_CAPTURE_NETNS_FD says what that takes).
+ */
+#define NETRING_BRIDGE_NETNS_FD_A 0x1
+/** The second interface is in the network namespace `netns_fd_b`. */
+#define NETRING_BRIDGE_NETNS_FD_B 0x2
+/**
+ * Packets go to the driver past the queueing discipline (PACKET_QDISC_BYPASS):
+ * what the driver has no room for is dropped there, and not told.
+ */
+#define NETRING_BRIDGE_QDISC_BYPASS 0x4
+/**
+ * The interfaces are left as they are: without promiscuous mode, most receive only
+ * what is addressed to them.
+ */
+#define NETRING_BRIDGE_NOT_PROMISCUOUS 0x8
+/** What `init` of a struct netring_bridge_config holds once it is initialised. */
+#define NETRING_BRIDGE_CONFIG_INIT_WORD 0x4e524243
+
+/**
+ * What a bridge is asked for. Initialise it with netring_bridge_config_init or
+ * NETRING_BRIDGE_CONFIG_INIT, then change what should differ.
+ */
+struct netring_bridge_config {
+    /** sizeof(struct netring_bridge_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_BRIDGE_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_BRIDGE_* bits (those of `flags`). Default 0. */
+    uint64_t flags;
+    /**
+     * Bytes that the packets' memory of both directions may take; 0 (default): as
+     * for captures. It is twice `batch` packets of `packet_size` for each direction,
+     * 17 MiB by default, of which the machine gives what packets have touched.
+     */
+    uint64_t memory_limit;
+    /**
+     * Packets that are received, judged and sent together, at most: 1 to 1024.
+     * Default 64. As many may wait for a side that takes none.
+     */
+    uint32_t batch;
+    /**
+     * Bytes of the largest packet, its VLAN tags included: 64 to 131072; 0
+     * (default): super-packets of 64 KiB and their headers. A larger packet is
+     * counted as `too_large`: with a smaller value switch off what makes
+     * super-packets (`ethtool -K eth0 gro off lro off`, and tso, gso at neighbours on
+     * virtual links).
+     */
+    uint32_t packet_size;
+    /**
+     * Bytes that packets may take in the kernel before they are received, for each
+     * direction: 1 to 2^30 (SO_RCVBUF; a small packet counts for about 800). Beyond
+     * net.core.rmem_max it takes CAP_NET_ADMIN, and is cut to that without. Default
+     * 4 MiB.
+     */
+    uint32_t receive_buffer;
+    /**
+     * How long packets wait for a side that takes none (its queue is full) before
+     * those that come are dropped: microseconds, up to 1000000. Default 5000.
+     */
+    uint32_t patience_us;
+    /**
+     * With NETRING_BRIDGE_NETNS_FD_A, the network namespace (netring_netns_open) of
+     * the first interface; a duplicate is taken.
+     */
+    int32_t netns_fd_a;
+    /** With NETRING_BRIDGE_NETNS_FD_B, that of the second. */
+    int32_t netns_fd_b;
+};
+
+/** What a bridge was granted. */
+struct netring_bridge_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** LINKTYPE_ number of the packets. */
+    uint32_t link_type;
+    /** NETRING_BRIDGE_* bits. */
+    uint64_t flags;
+    /** Bytes of memory for packets, both directions. */
+    uint64_t memory;
+    /** Index of the first interface. */
+    uint32_t ifindex_a;
+    /** Index of the second interface. */
+    uint32_t ifindex_b;
+    /**
+     * Bytes of the largest frame that leaves on the first interface, without VLAN
+     * tags: its MTU and its link-layer header, when a run last looked.
+     */
+    uint32_t frame_limit_a;
+    /** That of the second. */
+    uint32_t frame_limit_b;
+    /**
+     * Receive buffer of the first interface as the kernel counts it: twice what it
+     * was asked for (socket(7), SO_RCVBUF).
+     */
+    uint32_t receive_buffer_a;
+    /** That of the second. */
+    uint32_t receive_buffer_b;
+    /** Packets of a callback at most. */
+    uint32_t batch;
+    /** Bytes at each packet's `data` that a callback may write. */
+    uint32_t capacity;
+    /** `patience_us` as configured. */
+    uint32_t patience_us;
+    /** The running kernel: 0x061208 is 6.18.8. */
+    uint32_t kernel_version;
+    /** Name of the first interface now, NUL-terminated. */
+    char interface_a[16];
+    /** Name of the second interface now. */
+    char interface_b[16];
+};
+
+/**
+ * Counters of one direction of a bridge: cumulative since the open, but `waiting`.
+ * Once nothing is under way,
+ * received = forwarded + dropped + too_large + ring_full + link_down + refused + waiting.
+ */
+struct netring_bridge_stats {
+    /** The size passed in. */
+    uint32_t size;
+    /** NETRING_BRIDGE_A_TO_B or NETRING_BRIDGE_B_TO_A. */
+    uint32_t direction;
+    /** CLOCK_MONOTONIC of the reading. */
+    uint64_t time_ns;
+    /** Packets received. A super-packet is one. */
+    uint64_t received;
+    /** Bytes of these, VLAN tags included. */
+    uint64_t received_bytes;
+    /** Packets that the kernel took for the other interface. */
+    uint64_t forwarded;
+    /** Bytes of these. */
+    uint64_t forwarded_bytes;
+    /** Packets with NETRING_VERDICT_MODIFIED, whatever became of them. */
+    uint64_t modified;
+    /** Packets that the callback dropped. */
+    uint64_t dropped;
+    /**
+     * Packets larger than the other interface takes (of a super-packet: its
+     * segments), or than `packet_size`; a callback is not shown the latter. Above the
+     * MTU the kernel takes one 802.1Q tag from a packet socket, and no other: with
+     * QinQ or 802.1ad the other interface needs an MTU that is 4 larger.
+     */
+    uint64_t too_large;
+    /**
+     * Packets dropped because the other interface took none for `patience_us`: its
+     * queue, or the socket's send buffer, was full.
+     */
+    uint64_t ring_full;
+    /** Packets dropped because the other interface's link was down. */
+    uint64_t link_down;
+    /**
+     * Packets of which the kernel made none for the other interface: their state of
+     * checksum and segmentation contradicts their bytes, they are shorter than a
+     * link-layer header, or the interface is gone.
+     */
+    uint64_t refused;
+    /** Gauge: packets that the other interface has not taken yet. */
+    uint64_t waiting;
+    /**
+     * Packets that the kernel dropped before they were received: `receive_buffer`
+     * was full. Not in `received`.
+     */
+    uint64_t kernel_dropped;
+    /**
+     * Packets whose state of checksum and segmentation the kernel could not tell
+     * (segmentation of SCTP, of UDP before Linux 6.2): they are lost. Not in
+     * `received`.
+     */
+    uint64_t unreadable;
+    /** Batches in which they were received. */
+    uint64_t batches;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_bridge_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_bridge_config_init(struct netring_bridge_config *config, size_t size);
+
+/**
+ * Opens a bridge between the interfaces `a` and `b`, which must have packets of the
+ * same link type, and sets both to promiscuous mode while it is open. `config`
+ * NULL: the defaults. Packets are received from the first netring_bridge_run of
+ * their direction on.
+ *
+ * Packets leave as they came: VLAN tags, and super-packets and missing checksums of
+ * offloads, which the other interface or its kernel completes. What this host sends
+ * on either interface does not cross the bridge. This host goes on receiving what
+ * crosses it, and answers what is addressed to it: interfaces of a bridge have no
+ * addresses of their own (`ip address flush dev eth0`), and it must not route
+ * between them. They are not ports of a kernel bridge.
+ *
+ * Needs CAP_NET_RAW, and CAP_NET_ADMIN for a receive buffer beyond
+ * net.core.rmem_max. (PACKET_IGNORE_OUTGOING, Linux 4.20; before it a filter does
+ * that. PACKET_VNET_HDR, PACKET_AUXDATA: packet(7).)
+ *
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong, `a` and
+ * `b` are one interface, of different link types, or one is a loopback device.
+ * NETRING_ENODEV, an interface is not there. NETRING_EPERM, no CAP_NET_RAW.
+ * NETRING_ESOCKET, NETRING_ESOCKOPT, NETRING_EBIND, NETRING_EMMAP (memory),
+ * NETRING_EIO: the step `err` names. NETRING_ENOTSUP, Linux before 4.14. On an error
+ * nothing stays open, and `*out` is not written.
+ * Ownership: the caller closes `*out` with netring_bridge_close. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `a` and `b` must be NUL-terminated, `config` readable for the size it says it
+ * has, `out` and `err` writable.
+ */
+int netring_bridge_open(const char *a,
+                        const char *b,
+                        const struct netring_bridge_config *config,
+                        struct netring_bridge **out,
+                        struct netring_error *err);
+
+/**
+ * Judges the packets of a batch, received in `direction` (NETRING_BRIDGE_A_TO_B or
+ * NETRING_BRIDGE_B_TO_A): writes into each element of `verdicts` what is to become of
+ * the packet at the same place, NETRING_VERDICT_*; they are all
+ * NETRING_VERDICT_FORWARD before the call. Returns 0 to go on; anything else ends the
+ * netring_bridge_run that called it, after these verdicts were carried out. The
+ * packets are `size` bytes from one to the next, and theirs until the return.
+ *
+ * With NETRING_VERDICT_MODIFIED a packet may have other bytes, and more or fewer of
+ * them: `caplen`, up to `capacity` of netring_bridge_info, all of which lie at
+ * `data`. What the kernel is told of its checksum and segmentation stays as it was.
+ * So with NETRING_PACKET_CSUM_NOT_READY the checksum of the transport layer is of the
+ * addresses alone, not complemented, and the kernel or device completes it
+ * (include what changes in the addresses; other bytes need nothing). Where bytes are
+ * put in or taken out before the network header, say so in `net_offset`: what is
+ * told of the transport header moves along. Other fields are not read.
+ *
+ * VLAN tags are in the bytes. `time_ns` is when the batch was received
+ * (NETRING_CLOCK_COPY), `net_offset`, `protocol`, `direction`, `gso_size` and
+ * `gso_type` are valid.
+ *
+ * It runs on the thread that called netring_bridge_run, with no lock held; it may
+ * call the library. On this bridge, netring_bridge_run of a direction that is
+ * served and netring_bridge_close are NETRING_EBUSY there. It must not throw or
+ * longjmp.
+ */
+typedef int (*netring_bridge_callback)(void *user,
+                                       uint32_t direction,
+                                       struct netring_packet *packets,
+                                       uint8_t *verdicts,
+                                       size_t count,
+                                       size_t size);
+
+/**
+ * Carries packets between the interfaces on the calling thread, in `directions`
+ * (NETRING_BRIDGE_A_TO_B, NETRING_BRIDGE_B_TO_A, NETRING_BRIDGE_BOTH), until
+ * something ends it. `callback` judges each batch and is handed `user`; NULL: all
+ * packets are forwarded. Two threads may run a direction each. Returns 0 once the
+ * callback returned something else than 0; what that was is not passed on. Signals
+ * do not end it.
+ *
+ * Packets leave in the order in which they came. Where the other interface takes no
+ * packets, its queue being full, they are kept for `patience_us`, and dropped as long
+ * as that lasts (`ring_full`). Where its link is down they are dropped (`link_down`).
+ * A link that comes up again, on either side, goes on by itself. What is received
+ * between two runs waits in the receive buffer.
+ *
+ * Errors: NETRING_ESHUTDOWN, netring_bridge_stop. NETRING_ENODEV, an interface was
+ * removed or moved to another network namespace: final; netring_bridge_last_error
+ * names it. NETRING_EBUSY, one of the directions is served by another thread or by
+ * the caller of this callback. NETRING_EINVAL, `directions` is out of range, or a
+ * verdict is none (that packet was dropped, the others went their way). NETRING_EIO,
+ * NETRING_EBIND, the kernel refused a step. NETRING_EBADF, not a bridge, or closed
+ * meanwhile. MT-Safe, one thread for each direction.
+ * Caller: `callback` must be callable with `user`.
+ */
+int netring_bridge_run(struct netring_bridge *bridge,
+                       uint32_t directions,
+                       netring_bridge_callback callback,
+                       void *user);
+
+/**
+ * Ends every present and later netring_bridge_run, which returns NETRING_ESHUTDOWN:
+ * after the batch it is at, and the patience that packets have which wait for an
+ * interface. Leaves errno alone on success.
+ *
+ * Errors: NETRING_EBADF, not a bridge. MT-Safe, async-signal-safe.
+ */
+int netring_bridge_stop(struct netring_bridge *bridge);
+
+/**
+ * Closes a bridge: its sockets are ended, and the interfaces are no longer
+ * promiscuous for it. Runs on other threads return NETRING_EBADF before this
+ * returns; it waits for their callbacks. NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a bridge, or closed before. NETRING_EBUSY, called from
+ * a callback of this bridge, which is left as it is: return something else than 0
+ * there, and close it behind the run. MT-Safe.
+ */
+int netring_bridge_close(struct netring_bridge *bridge);
+
+/**
+ * Writes the counters of a direction (NETRING_BRIDGE_A_TO_B or
+ * NETRING_BRIDGE_B_TO_A): as many as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a bridge. NETRING_EINVAL, `direction` is not one,
+ * `out` is NULL or misaligned, or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_bridge_stats(struct netring_bridge *bridge,
+                         uint32_t direction,
+                         struct netring_bridge_stats *out,
+                         size_t size);
+
+/**
+ * Writes what the bridge was granted, and the names of its interfaces as they are
+ * now: as much as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a bridge. NETRING_EINVAL, `out` is NULL or misaligned,
+ * or `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_bridge_info(struct netring_bridge *bridge,
+                        struct netring_bridge_info *out,
+                        size_t size);
+
+/**
+ * Writes the last failure of a call on this bridge, with its words; all zero where
+ * none has failed. The end of a run by netring_bridge_stop counts as one.
+ *
+ * Errors: NETRING_EBADF, not a bridge. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ * Caller: `out` must be writable for a struct netring_error.
+ */
+int netring_bridge_last_error(struct netring_bridge *bridge, struct netring_error *out);
+
 /* ---- interface ---- */
 
 /** speed_mbps and duplex are known. */
@@ -3611,6 +3964,21 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                    /* slot_count */                                 \
             0,                                    /* netns_fd */                                   \
             0                                     /* reserved */                                   \
+    }
+
+/** The defaults of a struct netring_bridge_config, as netring_bridge_config_init writes them. */
+#define NETRING_BRIDGE_CONFIG_INIT                                                                 \
+    {                                                                                              \
+        sizeof(struct netring_bridge_config),     /* size */                                       \
+            NETRING_BRIDGE_CONFIG_INIT_WORD,      /* init */                                       \
+            0,                                    /* flags */                                      \
+            0,                                    /* memory_limit */                               \
+            64,                                   /* batch */                                      \
+            0,                                    /* packet_size */                                \
+            4194304,                              /* receive_buffer */                             \
+            5000,                                 /* patience_us */                                \
+            0,                                    /* netns_fd_a */                                 \
+            0                                     /* netns_fd_b */                                 \
     }
 
 #ifdef __cplusplus

@@ -40,7 +40,7 @@ use crate::sys::socket::Socket;
 use crate::sys::{Errno, clock};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -165,6 +165,21 @@ impl Blocked {
     }
 }
 
+/// What a push came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pushed {
+    /// Frames that the kernel took.
+    pub(super) handed: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// Frames that wait.
+    pub(super) waiting: u64,
+    /// They do for the socket, which tells when it has room.
+    pub(super) for_socket: bool,
+    /// Bytes of the largest frame without a VLAN tag; `None`: the kernel knows.
+    pub(super) limit: Option<u32>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Injector {
@@ -268,6 +283,38 @@ impl Injector {
         let handed = state.hand_over(&self.socket);
         self.rearm(&mut state);
         handed
+    }
+
+    /// As [`flush`](Self::flush), for a bridge: also tells what that came to, and of each
+    /// frame that will not leave.
+    pub(super) fn push(&self, refused: impl FnMut(Refusal)) -> (Result<()>, Pushed) {
+        let mut state = self.state.lock();
+        let before = state.stats;
+        let result = state.hand_over(&self.socket).map(drop);
+        state.results.drain(..).for_each(refused);
+        let waiting = state.order.ready();
+        let pushed = Pushed {
+            handed: state.stats.handed - before.handed,
+            bytes: state.stats.handed_bytes - before.handed_bytes,
+            waiting,
+            for_socket: waiting > 0 && state.blocked == Blocked::Socket,
+            limit: state.interface.limit(false),
+        };
+        (result, pushed)
+    }
+
+    /// Takes back the frames that wait, for a bridge: it has no use for old ones. How many.
+    pub(super) fn abandon(&self) -> u64 {
+        let mut state = self.state.lock();
+        let mut count = 0;
+        state.order.refuse(|_, _| Some(()), |_, ()| count += 1);
+        state.stats.dropped += count;
+        count
+    }
+
+    /// Gets writable when the socket has room.
+    pub(super) fn socket_fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd()
     }
 
     /// Waits until everything that can leave has left and the kernel is done with it;

@@ -14,6 +14,7 @@
 //! Frames leave through an [`injector`].
 
 pub mod binding;
+pub mod bridge;
 pub mod capture;
 pub mod consumer;
 pub mod counters;

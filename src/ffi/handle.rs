@@ -33,6 +33,8 @@ pub(crate) enum HandleKind {
     Group = 6,
     /// struct netring_injector.
     Injector = 7,
+    /// struct netring_bridge.
+    Bridge = 8,
 }
 
 // A token: generation, slot, kind.

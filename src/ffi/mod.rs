@@ -1,6 +1,7 @@
 //! The C ABI: checks arguments, calls the core, maps the result. Nothing else.
 
 pub mod block;
+pub mod bridge;
 pub mod capture;
 pub mod capture_filter;
 pub mod config;

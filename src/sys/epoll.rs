@@ -129,3 +129,25 @@ impl EventFd {
         self.0.as_fd()
     }
 }
+
+/// poll(2) for what each descriptor asks for, for at most `timeout_ms` (-1: for ever).
+/// An interrupting signal ends it early, with nothing ready.
+pub fn poll(fds: &mut [libc::pollfd], timeout_ms: i32) -> Result<()> {
+    // SAFETY: a live array and its length.
+    match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) }) {
+        Ok(_) => Ok(()),
+        Err(Errno(libc::EINTR)) => {
+            for fd in fds {
+                fd.revents = 0;
+            }
+            Ok(())
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// One descriptor to poll; `None`: nothing.
+pub fn polled(fd: Option<BorrowedFd<'_>>, events: i16) -> libc::pollfd {
+    // A negative descriptor is passed over.
+    libc::pollfd { fd: fd.map_or(-1, |fd| fd.as_raw_fd()), events, revents: 0 }
+}

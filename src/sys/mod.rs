@@ -23,6 +23,7 @@ pub mod netlink;
 pub mod packet;
 pub mod pcap;
 pub mod process;
+pub mod receive;
 pub mod socket;
 pub mod softnet;
 pub mod timer;

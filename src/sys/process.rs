@@ -101,6 +101,13 @@ pub fn wait_for_cpus() -> Result<()> {
     if done < 0 { Err(super::Errno::last()) } else { Ok(()) }
 }
 
+/// The calling thread's number.
+pub fn thread() -> i32 {
+    // SAFETY: no arguments.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    thread as i32
+}
+
 /// The page size in bytes.
 pub fn page_size() -> usize {
     // SAFETY: no pointers.

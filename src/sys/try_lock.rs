@@ -24,6 +24,11 @@ pub struct TryLockGuard<'a, T>(&'a TryLock<T>);
 unsafe impl<T: Sync> Sync for TryLockGuard<'_, T> {}
 
 impl<T> TryLock<T> {
+    /// Not taken.
+    pub const fn new(value: T) -> Self {
+        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
     /// Takes it; `None` where it is taken.
     #[inline]
     pub fn try_lock(&self) -> Option<TryLockGuard<'_, T>> {

@@ -35,7 +35,7 @@ int main(void)
     struct netring_capture_config macro = NETRING_CAPTURE_CONFIG_INIT;
     struct netring_capture_config function;
     memset(&function, 0xa5, sizeof function);
-    printf("1..8\n");
+    printf("1..9\n");
     int rc = netring_capture_config_init(&function, sizeof function);
     printf("%sok 1 - netring_capture_config_init: %d\n", rc == 0 ? "" : "not ", rc);
 
@@ -59,5 +59,6 @@ int main(void)
     ALIKE(6, filter, NETRING_FILTER_CONFIG_INIT);
     ALIKE(7, group, NETRING_GROUP_CONFIG_INIT);
     ALIKE(8, injector, NETRING_INJECTOR_CONFIG_INIT);
+    ALIKE(9, bridge, NETRING_BRIDGE_CONFIG_INIT);
     return rc == 0 && equal && alike && seen ? 0 : 1;
 }

@@ -23,6 +23,8 @@ static _Thread_local union {
     struct netring_result results[4];
     struct netring_injector_info injector_info;
     struct netring_injector_stats injector_stats;
+    struct netring_bridge_info bridge_info;
+    struct netring_bridge_stats bridge_stats;
     struct netring_capture *capture;
     struct netring_block *block;
     uint8_t bytes[1024];
@@ -113,10 +115,19 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(injector_wakeup, INJECTOR, false) \
     CALL(injector_wakeup_clear, INJECTOR, false) \
     CALL(injector_stop, INJECTOR, false) \
-    CALL(injector_last_error, INJECTOR, false, &out.error)
+    CALL(injector_last_error, INJECTOR, false, &out.error) \
+    CALL(bridge_close, BRIDGE, true) \
+    CALL(bridge_run, BRIDGE, false, NETRING_BRIDGE_BOTH, NULL, NULL) \
+    CALL(bridge_stop, BRIDGE, false) \
+    CALL(bridge_stats, BRIDGE, false, NETRING_BRIDGE_A_TO_B, &out.bridge_stats, \
+         sizeof out.bridge_stats) \
+    CALL(bridge_info, BRIDGE, false, &out.bridge_info, sizeof out.bridge_info) \
+    CALL(bridge_last_error, BRIDGE, false, &out.error)
 
 /* The others, for the comparison: what makes handles or needs none. */
 #define NO_HANDLE(CALL) \
+    CALL(bridge_config_init) \
+    CALL(bridge_open) \
     CALL(capture_open) \
     CALL(capture_config_init) \
     CALL(capture_config_profile) \

@@ -13,8 +13,14 @@ static struct netring_reader *reader;
 static struct netring_writer *writer;
 static struct netring_group *group;
 static struct netring_injector *injector;
+static struct netring_bridge *bridge;
 static const struct netring_injector_config few = {
     .size = sizeof few, .init = NETRING_INJECTOR_CONFIG_INIT_WORD, .slot_count = 4};
+static const struct netring_bridge_config short_batches = {.size = sizeof short_batches,
+                                                           .init = NETRING_BRIDGE_CONFIG_INIT_WORD,
+                                                           .flags = NETRING_BRIDGE_NOT_PROMISCUOUS,
+                                                           .batch = 2,
+                                                           .receive_buffer = 65536};
 
 /* Arguments that are right, so that one can be wrong at a time. */
 static union {
@@ -50,7 +56,7 @@ static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 /* Numbers that look like anything, and the neighbours of real tokens. */
 static unsigned not_refused(const struct call *call)
 {
-    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector};
+    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector, bridge};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
@@ -106,7 +112,7 @@ static void reader_open(void)
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector};
+    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector, bridge};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
@@ -116,6 +122,7 @@ static void test_stale(void)
     is_int(netring_writer_close(writer, NULL), 0, "close of a writer");
     is_int(netring_group_free(group), 0, "free of a group");
     is_int(netring_injector_close(injector), 0, "close of an injector");
+    is_int(netring_bridge_close(bridge), 0, "close of a bridge");
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < call_count; i++)
             ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
@@ -128,6 +135,7 @@ static void test_stale(void)
             netring_writer_open("/dev/null", NULL, &writer, NULL);
             netring_group_new(NULL, &group, NULL);
             netring_injector_open("vb", &few, &injector, NULL);
+            netring_bridge_open("va", "vb", &short_batches, &bridge, NULL);
         }
     }
     is_int(read_packets(block), 3, "the new block is untouched");
@@ -351,6 +359,8 @@ int main(void)
         tap_bail("netring_group_new failed");
     if (netring_injector_open("vb", &few, &injector, NULL) != 0)
         tap_bail("netring_injector_open failed");
+    if (netring_bridge_open("va", "vb", &short_batches, &bridge, NULL) != 0)
+        tap_bail("netring_bridge_open failed");
 
     test_handles();
     test_arguments();
@@ -365,5 +375,6 @@ int main(void)
     netring_writer_close(writer, NULL);
     netring_group_free(group);
     netring_injector_close(injector);
+    netring_bridge_close(bridge);
     return tap_end();
 }

@@ -282,6 +282,18 @@ static struct netring_injector *injector_of_few(void)
     return injector;
 }
 
+static struct netring_bridge *bridge_of_two(void)
+{
+    struct netring_bridge_config config = NETRING_BRIDGE_CONFIG_INIT;
+    struct netring_bridge *bridge = NULL;
+
+    config.batch = 2;
+    config.flags = NETRING_BRIDGE_NOT_PROMISCUOUS;
+    if (netring_bridge_open("va", "vb", &config, &bridge, NULL) != 0)
+        tap_bail("no bridge");
+    return bridge;
+}
+
 /* The block has frames first..first+4. */
 static struct handles handles_open(const struct netring_capture_config *config, uint32_t first)
 {
@@ -291,9 +303,9 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     struct netring_writer *writer = writer_to_nowhere();
     struct netring_group *group = group_of_none();
     struct netring_injector *injector = injector_of_few();
-    struct handles handles = {
-        .stale = {capture, block_of(capture, sender, 0, 1, 60), filter, reader, writer, group,
-                  injector}};
+    struct netring_bridge *bridge = bridge_of_two();
+    struct handles handles = {.stale = {capture, block_of(capture, sender, 0, 1, 60), filter,
+                                        reader, writer, group, injector, bridge}};
 
     capture_close(capture);
     netring_block_release(handles.stale[HANDLE_BLOCK]);
@@ -302,6 +314,7 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     netring_writer_close(writer, NULL);
     netring_group_free(group);
     netring_injector_close(injector);
+    netring_bridge_close(bridge);
     capture = capture_open("vb", config);
     handles.open[HANDLE_CAPTURE] = capture;
     handles.open[HANDLE_BLOCK] = block_of(capture, sender, first, 5, 60);
@@ -310,6 +323,7 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     handles.open[HANDLE_WRITER] = writer_to_nowhere();
     handles.open[HANDLE_GROUP] = group_of_none();
     handles.open[HANDLE_INJECTOR] = injector_of_few();
+    handles.open[HANDLE_BRIDGE] = bridge_of_two();
     for (int i = 0; i < HANDLE_KINDS; i++) {
         if (!handles.open[i] || !handles.stale[i])
             tap_bail("handles of kind %d are missing here", i);
@@ -326,6 +340,7 @@ static void handles_close(const struct handles *handles)
     is_int(netring_writer_close(handles->open[HANDLE_WRITER], NULL), 0, "the parent's writer");
     is_int(netring_group_free(handles->open[HANDLE_GROUP]), 0, "the parent's group");
     is_int(netring_injector_close(handles->open[HANDLE_INJECTOR]), 0, "the parent's injector");
+    is_int(netring_bridge_close(handles->open[HANDLE_BRIDGE]), 0, "the parent's bridge");
 }
 
 static void all_refused(const struct handles *handles, const char *what)

@@ -40,6 +40,7 @@ const ORDER: &[&str] = &[
     "slot",
     "injector_config",
     "injector",
+    "bridge",
     "interface",
     "savefile",
     "reader",
