@@ -38,6 +38,10 @@ pub const RING_HEADER: u32 = 32;
 pub const VNET_HEADER: u32 = 10;
 /// What it takes of a slot in plain memory, so that the frame is aligned.
 pub const VNET_ROOM: u32 = 16;
+/// Where slots in plain memory begin. Frames at the beginning of a page slow the
+/// kernel's copy of large ones down by a third: what it copies to begins there, too,
+/// and a load waits for the store that has the same place in another page.
+pub const FIRST_FRAME: u32 = 64;
 
 /// What an injector does, one bit each.
 pub mod flags {
@@ -180,7 +184,10 @@ impl Geometry {
                 let block = u64::from(self.block_size).next_power_of_two();
                 block.saturating_mul(self.block_count.into())
             }
-            Method::Messages => u64::from(self.stride).saturating_mul(self.count.into()),
+            Method::Messages => {
+                let slots = u64::from(self.stride).saturating_mul(self.count.into());
+                slots.saturating_add(FIRST_FRAME.into())
+            }
         }
     }
 
@@ -214,8 +221,7 @@ impl Geometry {
         let has_vnet = config.has(flags::VNET_HEADER);
         let room = if has_vnet { VNET_ROOM } else { 0 };
         let stride = match frame.saturating_add(room).next_multiple_of(64) {
-            // Frames at the same place of each page slow the kernel's copy down: what it
-            // copies to begins there, too.
+            // As FIRST_FRAME.
             aligned if aligned % 1024 == 0 => aligned.saturating_add(64),
             stride => stride,
         };

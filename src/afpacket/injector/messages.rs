@@ -1,7 +1,7 @@
 //! Slots in plain memory, sent with sendmmsg(2): the kernel copies the frames, and
 //! the slots are free when it returns.
 
-use super::config::{Geometry, VNET_HEADER, VNET_ROOM};
+use super::config::{FIRST_FRAME, Geometry, VNET_HEADER, VNET_ROOM};
 use super::slots::{Handed, Stop};
 use crate::afpacket::record::rewrite::Vnet;
 use crate::sys::mmap::Mapping;
@@ -38,8 +38,10 @@ impl Messages {
             false => (0, 0),
         };
         let part = |index| {
-            let offset = index as usize * geometry.stride as usize + before;
-            // SAFETY: `count` slots of `stride` bytes are in the memory (`Geometry`).
+            let first = FIRST_FRAME as usize + before;
+            let offset = index as usize * geometry.stride as usize + first;
+            // SAFETY: `count` slots of `stride` bytes behind FIRST_FRAME are in the memory
+            // (`Geometry::length`).
             let base = unsafe { memory.base().add(offset) };
             libc::iovec { iov_base: base.as_ptr().cast(), iov_len: 0 }
         };
