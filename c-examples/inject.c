@@ -226,22 +226,21 @@ static void close_and_tell(double took, const struct netring_injector_info *info
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+static bool told_down;
+
 /* False: it cannot go on, and has said why. A link that is down is waited for. */
 static bool goes_on(int rc)
 {
-    static bool told;
     struct netring_error err;
 
-    if (rc >= 0)
-        told = false;
     if (rc >= 0 || rc == NETRING_EWAKEUP)
         return true;
     if (rc == NETRING_ENETDOWN) {
         const struct timespec while_down = {.tv_nsec = 100000000};
 
-        if (!told)
+        if (!told_down)
             fprintf(stderr, "inject: the link is down; waiting for it\n");
-        told = true;
+        told_down = true;
         nanosleep(&while_down, NULL);
         return true;
     }
@@ -277,7 +276,9 @@ static bool send_frames(const uint8_t *frame, uint32_t len, uint64_t count, size
             if (!goes_on(rc))
                 return false;
             next += (uint64_t)rc;
-            if (!goes_on(netring_injector_flush(injector)))
+            rc = netring_injector_flush(injector);
+            told_down = told_down && rc < 0;
+            if (!goes_on(rc))
                 return false;
         }
         collect_results();

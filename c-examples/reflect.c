@@ -17,6 +17,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -266,6 +267,12 @@ int main(int argc, char **argv)
 
     if (netring_interface_info(argv[optind], &interface, sizeof interface, &err) < 0)
         return fail(&err);
+    if (interface.flags & IFF_LOOPBACK) {
+        fprintf(stderr,
+                "reflect: %s gives back what it is given: a packet would go round for ever\n",
+                interface.name);
+        return EXIT_FAILURE;
+    }
     if (interface.link_type != NETRING_LINKTYPE_ETHERNET) {
         fprintf(stderr, "reflect: %s has no MAC addresses to swap (link type %u)\n", interface.name,
                 interface.link_type);

@@ -147,15 +147,13 @@ static void leave_out(uint64_t *counter, uint64_t packet, uint32_t len, const ch
 /* ---- sending --------------------------------------------------------------------------------- */
 
 static int64_t paused; /* nanoseconds that the link was down */
+static bool told_down;
 
 /* False: it cannot go on, and has said why. A link that is down is waited for. */
 static bool goes_on(int rc)
 {
-    static bool told;
     struct netring_error err;
 
-    if (rc >= 0)
-        told = false;
     if (rc >= 0 || rc == NETRING_EWAKEUP)
         return true;
     clear_line();
@@ -163,9 +161,9 @@ static bool goes_on(int rc)
         const struct timespec while_down = {.tv_nsec = 50000000};
         const int64_t from = now_ns();
 
-        if (!told)
+        if (!told_down)
             fprintf(stderr, "replay: the link of %s is down; waiting for it\n", options.interface);
-        told = true;
+        told_down = true;
         nanosleep(&while_down, NULL);
         paused += now_ns() - from;
         return true;
@@ -226,7 +224,9 @@ static bool send_filled(void)
             return false;
         batch.committed += (size_t)rc;
     }
-    const bool fine = goes_on(netring_injector_flush(injector));
+    const int rc = netring_injector_flush(injector);
+    told_down = told_down && rc < 0;
+    const bool fine = goes_on(rc);
     collect_results();
     return fine;
 }

@@ -101,6 +101,8 @@ before=$(received)
 ip link set v1 up
 wait $program
 check $? "and it goes on"
+[ "$(grep -c waiting "$work/err")" -eq 1 ]
+check $? "it was said once"
 grep -q '^2000 frames sent' "$work/out" && grep -q '^0 refused by the kernel, 0 dropped' "$work/out"
 check $? "with all of them"
 [ $(($(received) - before)) -eq 2000 ]

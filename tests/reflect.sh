@@ -92,6 +92,8 @@ fi
 
 "$reflect" nosuch0 2>&1 | grep -q nosuch0
 check $? "no such interface"
+timeout 5 "$reflect" lo 2>&1 | grep -q 'for ever'
+check $? "lo would never end"
 "$reflect" v1 not a filter >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] && [ -s "$work/err" ]
 check $? "no such filter"

@@ -148,7 +148,20 @@ for how in '-t' '-t -b 1' '-t -m ring' '-t -m sendmmsg' '-x 1'; do
         grep -q '^replay: packet 4, 5 bytes: too short$' "$work/err" && grep -q '^2 left out: too large, v0 takes 1514 bytes$' "$work/out"
     check $? "$how: they are named and counted"
 done
-echo "0 45000014000000004001000c0a0000010a000002" | to_pcap 101 >"$work/ip.pcap"
+echo "1000000 45000014000000004001000c0a0000010a000002" | to_pcap 101 >"$work/ip.pcap"
+if command -v mergecap >/dev/null; then
+    mergecap -w "$work/mixed.pcapng" "$work/many.pcap" "$work/ip.pcap"
+    "$replay" -t "$work/mixed.pcapng" v0 >"$work/out" 2>"$work/err"
+    check $? "a pcapng file of two link types"
+    grep -q ', 20 bytes: of another link type$' "$work/err" && grep -q '^100 sent on v0' "$work/out" &&
+        grep -q '^1 left out: of another link type' "$work/out"
+    check $? "what does not fit is named and left out"
+else
+    echo "ok - a pcapng file of two link types # SKIP mergecap is not installed"
+fi
+: | to_pcap 1 >"$work/empty.pcap"
+timeout 10 "$replay" -l 0 "$work/empty.pcap" v0 >"$work/out"
+check $? "a file without packets comes to its end, however often"
 "$replay" "$work/ip.pcap" v0 >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] && grep -q 'packets of link type 101, and v0 takes those of 1' "$work/err" && grep -q '^0 sent' "$work/out"
 check $? "packets of another link type are refused"
