@@ -2912,7 +2912,8 @@ int netring_bridge_config_init(struct netring_bridge_config *config, size_t size
  * on either interface does not cross the bridge. This host goes on receiving what
  * crosses it, and answers what is addressed to it: interfaces of a bridge have no
  * addresses of their own (`ip address flush dev eth0`), and it must not route
- * between them. They are not ports of a kernel bridge.
+ * between them. They are not ports of a kernel bridge. With another way from one to
+ * the other packets go round: there is no spanning tree.
  *
  * Needs CAP_NET_RAW, and CAP_NET_ADMIN for a receive buffer beyond
  * net.core.rmem_max. (PACKET_IGNORE_OUTGOING, Linux 4.20; before it a filter does

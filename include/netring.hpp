@@ -26,6 +26,7 @@
 #include <exception>
 #include <iterator>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -1317,6 +1318,140 @@ class injector
     }
 
     struct netring_injector *handle_ = nullptr;
+};
+
+// The fields of struct netring_bridge_config, set to the defaults; assign what differs.
+struct bridge_config : netring_bridge_config {
+    bridge_config()
+    {
+        netring_bridge_config *const fields = this;
+        const int code = netring_bridge_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+    }
+};
+
+// Two interfaces, and packets between them:
+//
+//     netring::bridge bridge("eth1", "eth2");
+//     bridge.run([](std::uint32_t direction, struct netring_packet *packets,
+//                   std::uint8_t *verdicts, std::size_t count) {
+//         ...                  // NETRING_VERDICT_DROP where one is not to cross
+//         return true;         // go on
+//     });
+class bridge
+{
+  public:
+    // netring_bridge_open.
+    bridge(const std::string &a, const std::string &b,
+           const struct netring_bridge_config &config = bridge_config())
+    {
+        struct netring_error detail;
+        if (netring_bridge_open(a.c_str(), b.c_str(), &config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+    bridge(bridge &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    bridge &operator=(bridge &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    bridge(const bridge &) = delete;
+    bridge &operator=(const bridge &) = delete;
+    // Not in a callback of its own.
+    ~bridge()
+    {
+        static_cast<void>(netring_bridge_close(handle_));
+    }
+
+    // Forwards everything until stop(). Other ends throw, such as NETRING_ENODEV when an interface
+    // is removed.
+    void run(std::uint32_t directions = NETRING_BRIDGE_BOTH) const
+    {
+        run(directions, nullptr, nullptr);
+    }
+    // Has `judge` judge each batch until it returns false (true is returned) or stop() (false).
+    // What it throws ends the run after its batch, and is thrown here.
+    template <class Judge> bool run(std::uint32_t directions, Judge &&judge) const
+    {
+        judging<Judge> call = {judge, nullptr};
+        const int code = run(directions, judging<Judge>::batch, &call);
+
+        if (call.thrown)
+            std::rethrow_exception(call.thrown);
+        return code == 0;
+    }
+    template <class Judge, class = typename std::enable_if<!std::is_integral<
+                               typename std::remove_reference<Judge>::type>::value>::type>
+    bool run(Judge &&judge) const
+    {
+        return run(NETRING_BRIDGE_BOTH, std::forward<Judge>(judge));
+    }
+    // Ends every run, now and later. Also from a signal handler.
+    void stop() const noexcept
+    {
+        static_cast<void>(netring_bridge_stop(handle_));
+    }
+
+    // Of NETRING_BRIDGE_A_TO_B or NETRING_BRIDGE_B_TO_A.
+    struct netring_bridge_stats stats(std::uint32_t direction) const
+    {
+        struct netring_bridge_stats out;
+        check(netring_bridge_stats(handle_, direction, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_bridge_info info() const
+    {
+        struct netring_bridge_info out;
+        check(netring_bridge_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_bridge *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    // A callback, and what it threw: no exception may leave it through C.
+    template <class Judge> struct judging {
+        Judge &judge;
+        std::exception_ptr thrown;
+
+        static int batch(void *user, std::uint32_t direction, struct netring_packet *packets,
+                         std::uint8_t *verdicts, std::size_t count, std::size_t)
+        {
+            judging *const self = static_cast<judging *>(user);
+            try {
+                return self->judge(direction, packets, verdicts, count) ? 0 : 1;
+            } catch (...) {
+                self->thrown = std::current_exception();
+                return 1;
+            }
+        }
+    };
+
+    int run(std::uint32_t directions, netring_bridge_callback callback, void *user) const
+    {
+        const int code = netring_bridge_run(handle_, directions, callback, user);
+        return code == NETRING_ESHUTDOWN ? code : check(code);
+    }
+
+    int check(int code) const
+    {
+        struct netring_error detail;
+        if (code >= 0)
+            return code;
+        if (netring_bridge_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    struct netring_bridge *handle_ = nullptr;
 };
 
 } // namespace netring

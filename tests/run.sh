@@ -315,11 +315,12 @@ if [ -n "$built" ]; then
     suite options 90 tests/ns.sh tests/options.sh build/examples
     suite privdrop 60 tests/ns.sh tests/privdrop.sh build/examples
     suite latency 60 tests/ns.sh tests/latency.sh build/examples
+    suite bridge 120 tests/ns.sh tests/bridge.sh build/examples
     suite inject 120 tests/ns.sh tests/inject.sh build/examples
     suite replay 180 tests/ns.sh tests/replay.sh build/examples
     suite reflect 90 tests/ns.sh tests/reflect.sh build/examples
 else
-    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency inject replay reflect; do
+    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect; do
         skip $name "the build failed"
     done
 fi

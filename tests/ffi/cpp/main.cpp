@@ -1,6 +1,7 @@
 // A capture over veth from C++, and the errors it gets. Arguments: interface, address that is
 // reached through it, or "denied" where capturing is not allowed.
 #include <arpa/inet.h>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -351,6 +352,56 @@ static void inject(const char *interface)
     });
 }
 
+// nr0 and nr1 are two ends of one wire, so nothing may cross.
+static void bridged(const char *interface)
+{
+    static_assert(!std::is_copy_constructible<netring::bridge>::value, "a bridge has one owner");
+    netring::bridge_config config;
+    config.batch = 4;
+    netring::bridge opened("nr0", interface, config), bridge(std::move(opened));
+    netring::injector injector(interface);
+    std::atomic<bool> over(false);
+    std::thread sender([&injector, &over] {
+        std::uint8_t bytes[60] = {};
+        bytes[12] = 0x88;
+        bytes[13] = 0xb5;
+        while (!over) {
+            injector.send(bytes, sizeof bytes);
+            usleep(5000);
+        }
+    });
+    unsigned seen = 0;
+    const bool ended = bridge.run(
+        NETRING_BRIDGE_A_TO_B, [&seen](std::uint32_t direction, struct netring_packet *packets,
+                                       std::uint8_t *verdicts, std::size_t count) {
+            for (std::size_t i = 0; i < count; i++, seen++)
+                verdicts[i] = packets[i].caplen >= 60 && direction == NETRING_BRIDGE_A_TO_B
+                                  ? NETRING_VERDICT_DROP
+                                  : 99;
+            return seen < 3;
+        });
+    check(ended && seen >= 3, "a callback that ends the run");
+    const struct netring_bridge_stats stats = bridge.stats(NETRING_BRIDGE_A_TO_B);
+    check(stats.received == seen && stats.dropped == seen && stats.forwarded == 0,
+          "what it dropped is counted");
+    fails(NETRING_EWAKEUP, "", [&bridge] {
+        bridge.run(NETRING_BRIDGE_A_TO_B,
+                   [](std::uint32_t, struct netring_packet *, std::uint8_t *verdicts,
+                      std::size_t count) -> bool {
+                       std::memset(verdicts, NETRING_VERDICT_DROP, count);
+                       throw netring::error(NETRING_EWAKEUP);
+                   });
+    });
+    over = true;
+    sender.join();
+    check(bridge.info().batch == 4, "info");
+    bridge.stop();
+    bridge.run();
+    check(true, "a stop is no error");
+    fails(NETRING_EINVAL, "directions 4", [&bridge] { bridge.run(4); });
+    fails(NETRING_ENODEV, "nosuch0", [] { netring::bridge b("lo", "nosuch0"); });
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
@@ -379,5 +430,6 @@ int main(int argc, char **argv)
     savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAP);
     savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAPNG);
     inject(argv[1]);
+    bridged(argv[1]);
     return failures != 0;
 }
