@@ -148,10 +148,11 @@ impl Order {
     pub(super) fn reserve(&mut self, count: u64, mut each: impl FnMut(u64, NonNull<u8>)) -> u64 {
         let got = count.min(self.free());
         let mut index = self.index(self.reserved) as usize;
+        let (notes, slots) = (&mut self.notes, &self.slots);
         for cookie in self.next_cookie..self.next_cookie + got {
-            self.notes[index].phase = Phase::Open;
-            each(cookie, self.slots.data(index as u32));
-            index = if index + 1 == self.notes.len() { 0 } else { index + 1 };
+            notes[index].phase = Phase::Open;
+            each(cookie, slots.data(index as u32));
+            index = if index + 1 == notes.len() { 0 } else { index + 1 };
         }
         self.reserved += got;
         self.next_cookie += got;
@@ -310,18 +311,13 @@ impl Order {
 
     /// Makes the slots free that the kernel is done with; how many.
     pub(super) fn reclaim(&mut self) -> u64 {
-        let before = self.tail;
-        while self.tail < self.sent && self.slots.is_done(self.tail_index) {
-            self.tail += 1;
-            self.tail_index += 1;
-            if self.tail_index as usize == self.notes.len() {
-                self.tail_index = 0;
-            }
-        }
+        let done = self.slots.done(self.tail_index, (self.sent - self.tail) as u32);
+        self.tail_index = self.index(self.tail + u64::from(done));
+        self.tail += u64::from(done);
         if self.tail == self.reserved && self.slots.are_anywhere() {
             // Memory that was used just now is still in the cache.
             self.tail_index = 0;
         }
-        self.tail - before
+        done.into()
     }
 }

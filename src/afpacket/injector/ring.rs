@@ -111,10 +111,21 @@ impl Ring {
         self.status(index).store(0, Ordering::Relaxed);
     }
 
-    /// The kernel is done with a slot that it took. (Above these bits it may note
-    /// who stamped the frame.)
-    pub(super) fn is_done(&self, index: u32) -> bool {
-        self.status(index).load(Ordering::Acquire) & (SEND_REQUEST | SENDING | WRONG_FORMAT) == 0
+    /// With how many of `count` slots from `first` on, which it took, the kernel is done.
+    /// (Above these bits it may note who stamped the frame.)
+    pub(super) fn done(&self, first: u32, count: u32) -> u32 {
+        let mut index = first;
+        for done in 0..count {
+            let status = self.status(index).load(Ordering::Acquire);
+            if status & (SEND_REQUEST | SENDING | WRONG_FORMAT) != 0 {
+                return done;
+            }
+            index += 1;
+            if index == self.count() {
+                index = 0;
+            }
+        }
+        count
     }
 
     /// Has the kernel take `count` slots from `first` on, which were given to it. What

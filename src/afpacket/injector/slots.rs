@@ -95,11 +95,12 @@ impl Slots {
         }
     }
 
-    /// The kernel is done with a slot that it took.
-    pub(super) fn is_done(&self, index: u32) -> bool {
+    /// With how many of `count` slots from `first` on, which it took, the kernel is done:
+    /// those up to the first with which it is not.
+    pub(super) fn done(&self, first: u32, count: u32) -> u32 {
         match self {
-            Self::Ring(ring) => ring.is_done(index),
-            Self::Messages(_) => true,
+            Self::Ring(ring) => ring.done(first, count),
+            Self::Messages(_) => count,
         }
     }
 
