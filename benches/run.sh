@@ -27,6 +27,7 @@ build profiles
 build latency ${has_pcap:+-lpcap}
 build transmit ${has_pcap:+-lpcap}
 build pacing
+build forward
 
 echo "$(date -u +%Y-%m-%d), Linux $(uname -r), $(nproc) CPUs of" \
     "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1), $($CC --version | head -n 1)," \
@@ -50,6 +51,7 @@ part "Latency" $out/latency
 part "Profiles" $out/profiles
 part "Transmit" $out/transmit
 part "Pacing" $out/pacing
+part "Bridge" $out/forward
 if [ $failed -ne 0 ]; then
     echo "A benchmark failed or its control did: see above."
 fi
