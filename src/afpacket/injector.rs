@@ -41,7 +41,7 @@ use crate::sys::{Errno, clock};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// VIRTIO_NET_HDR_F_NEEDS_CSUM.
@@ -188,8 +188,6 @@ pub struct Injector {
     state: Mutex<State>,
     info: InjectorInfo,
     last_error: Mutex<Option<Error>>,
-    /// Threads that wait.
-    waiting: AtomicU32,
     /// Somebody has the descriptor.
     is_watched: AtomicBool,
     /// The interface's counters, and what they were at the open.
@@ -222,6 +220,12 @@ struct State {
     more: bool,
     /// It will be when the socket tells something.
     watched: bool,
+    /// Threads that wait.
+    waiting: u32,
+    /// The changes that they were last told of.
+    told: u64,
+    /// Those of them that have not looked since.
+    unseen: u32,
 }
 
 impl Injector {
@@ -493,33 +497,39 @@ impl Injector {
         let deadline = Deadline::after(timeout_ms);
         let mut watching = None;
         loop {
-            let before = state.stats.completed;
             let handed = state.hand_over(&self.socket);
             state.reclaim();
-            self.rearm_loops(&mut state);
+            self.rearm(&mut state);
             if let Some(value) = done(&mut state) {
                 self.rearm(&mut state);
                 return Ok(Some(value));
             }
-            // Only what has changed: two waiting threads would wake each other for ever.
-            if state.stats.completed != before || handed.as_ref().is_ok_and(|count| *count > 0) {
-                self.wake_another();
-            }
-            let until = state.blocked.until();
-            // Counted under the lock: whoever makes room later knows.
-            let waiting = Waiting::new(&self.waiting);
-            drop(state);
             self.ended(handed)?;
             let left = deadline.left_ms(LONGEST_WAIT_MS);
             if left == 0 {
                 return Ok(None);
             }
+            let until = state.blocked.until();
             if watching.is_none() {
                 watching = Some(self.waiter.watch(&self.socket).map_err(wait_failed)?);
             }
-            self.waiter.wait(left, until).map_err(wait_failed)?;
-            drop(waiting);
+            // Counted under the lock: whoever changes something later knows.
+            state.waiting += 1;
+            let seen = state.told;
+            drop(state);
+            let waited = self.waiter.wait(left, until);
             state = self.state.lock();
+            state.waiting -= 1;
+            if state.told != seen {
+                state.unseen -= 1;
+                if state.unseen == 0 {
+                    self.waiter.no_progress();
+                }
+            }
+            waited.map_err(wait_failed)?;
+            // What ended the wait may be a link that goes down: that empties its queue, which
+            // from then on swallows what is sent.
+            state.interface.forget();
         }
     }
 
@@ -543,16 +553,18 @@ impl Injector {
         Ok(())
     }
 
-    /// After a change of what is free or waits: has a waiting thread look, and keeps the
-    /// descriptor right.
+    /// After a change of what is free or waits: keeps the descriptor right, and has
+    /// waiting threads look. One that has looked in vain has changed nothing, and wakes no
+    /// other.
     fn rearm(&self, state: &mut State) {
-        self.wake_another();
         self.rearm_loops(state);
-    }
-
-    fn wake_another(&self) {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.waiter.progress();
+        let changes = state.stats.changes();
+        if state.told != changes {
+            state.told = changes;
+            state.unseen = state.waiting;
+            if state.waiting > 0 {
+                self.waiter.progress();
+            }
         }
     }
 
@@ -562,8 +574,12 @@ impl Injector {
         if !self.is_watched.load(Ordering::Relaxed) {
             return;
         }
+        let tells = state.tells();
+        if state.watched && !tells {
+            state.watched = self.waiter.watch_for_loops(&self.socket, false).is_err();
+        }
         if !state.gives() {
-            if !state.watched {
+            if !state.watched && tells {
                 // Where that fails the next call tries again.
                 state.watched = self.waiter.watch_for_loops(&self.socket, true).is_ok();
             }
@@ -591,19 +607,11 @@ impl Injector {
     }
 }
 
-/// A thread that waits.
-struct Waiting<'a>(&'a AtomicU32);
-
-impl<'a> Waiting<'a> {
-    fn new(waiting: &'a AtomicU32) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl InjectorStats {
+    /// Goes up with everything that a waiting thread may wait for.
+    fn changes(&self) -> u64 {
+        let slots = self.committed + self.discarded;
+        slots + self.handed + self.completed + self.refused + self.dropped
     }
 }
 
@@ -794,6 +802,13 @@ impl State {
         self.order.free() > 0 || may_give || self.failing
     }
 
+    /// Whether what the socket tells matters: the kernel gives slots back, or has no
+    /// send buffer for frames that wait.
+    fn tells(&self) -> bool {
+        let slots = !self.copies && self.order.in_flight() > 0;
+        slots || (self.order.ready() > 0 && self.blocked == Blocked::Socket)
+    }
+
     /// Has the kernel take what is committed, as far as it does now and as fast as it
     /// may; how many frames it took.
     fn hand_over(&mut self, socket: &Socket) -> Result<u64> {
@@ -891,6 +906,7 @@ impl State {
                 let ignored = self.flags & flags::IGNORE_LINK_STATE != 0;
                 let has_carrier = self.interface.has_carrier(socket);
                 if !has_carrier && !ignored {
+                    self.interface.set_down();
                     self.refused_since = None;
                     return Err(link_down());
                 }

@@ -22,6 +22,11 @@ const GOOD_FOR: Duration = Duration::from_millis(1);
 /// second).
 const DORMANT: Duration = Duration::from_millis(1500);
 
+/// How long a link is up before frames are handed over again. The kernel says that it
+/// is up before it has put its queue back in place (net/core/link_watch.c), and until
+/// then swallows what is sent.
+const SETTLES_IN: Duration = Duration::from_millis(5);
+
 /// What a look tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
@@ -44,6 +49,8 @@ pub(super) struct Interface {
     looked_at: Duration,
     /// Since when it has a carrier and is not running.
     not_running_since: Option<Duration>,
+    /// It was down, and has been found up then.
+    up_since: Option<Duration>,
 }
 
 impl Interface {
@@ -61,6 +68,7 @@ impl Interface {
             link: Link::Up,
             looked_at: Duration::ZERO,
             not_running_since: None,
+            up_since: None,
         }
     }
 
@@ -70,6 +78,11 @@ impl Interface {
             self.look(socket, now);
         }
         self.link
+    }
+
+    /// Has the next call look, whenever the last one did.
+    pub(super) fn forget(&mut self) {
+        self.looked_at = Duration::ZERO;
     }
 
     /// Looks now.
@@ -90,7 +103,7 @@ impl Interface {
                 if has(libc::IFF_RUNNING) {
                     self.not_running_since = None;
                 }
-                self.link = if is_up { Link::Up } else { Link::Down };
+                self.link = self.settled(is_up, now);
             }
             // Renamed meanwhile, or gone: the socket knows (af_packet.c packet_notifier).
             Err(_) => {
@@ -108,6 +121,24 @@ impl Interface {
         }
         let since = *self.not_running_since.get_or_insert(now);
         now.saturating_sub(since) >= DORMANT
+    }
+
+    fn settled(&mut self, is_up: bool, now: Duration) -> Link {
+        if !is_up {
+            self.up_since = None;
+            return Link::Down;
+        }
+        if self.link == Link::Up {
+            return Link::Up;
+        }
+        let since = *self.up_since.get_or_insert(now);
+        if now.saturating_sub(since) < SETTLES_IN { Link::Down } else { Link::Up }
+    }
+
+    /// It has no carrier, whatever the kernel's flags say.
+    pub(super) fn set_down(&mut self) {
+        self.link = Link::Down;
+        self.up_since = None;
     }
 
     /// The kernel has said that it is gone.

@@ -26,7 +26,7 @@ use crate::sys::socket::Socket;
 use crate::sys::{Errno, process};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicBool;
 
 const TPACKET_V2: i32 = libc::tpacket_versions::TPACKET_V2 as i32;
 /// Results that are kept for whoever fetches them.
@@ -163,6 +163,9 @@ impl Injector {
             stats: InjectorStats::default(),
             more: false,
             watched: false,
+            waiting: 0,
+            told: 0,
+            unseen: 0,
         };
         Ok(Self {
             socket,
@@ -170,7 +173,6 @@ impl Injector {
             state: Mutex::new(state),
             info,
             last_error: Mutex::new(None),
-            waiting: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
             counters: Mutex::new(counters),
         })

@@ -33,7 +33,7 @@ pub(super) struct Waiter {
     loops: Epoll,
     /// What ends a wait besides; `more`: a slot is free.
     pub(super) signals: Signals,
-    /// Another thread has done something that a waiting one may wait for.
+    /// Another thread has done something that those that wait may wait for.
     progress: EventFd,
     timer: Timer,
     /// The timer is set: saves a system call where it is not, and is not to be.
@@ -99,12 +99,7 @@ impl Waiter {
             // told of that is no reason to try again.
             self.threads.wait(0, |_| {})?;
         }
-        let mut progress = false;
-        self.threads.wait(timeout_ms, |ready| progress |= ready.key == PROGRESS)?;
-        if progress {
-            self.progress.clear();
-        }
-        Ok(())
+        self.threads.wait(timeout_ms, |_| {})
     }
 
     /// Takes note of what the socket has told outer loops.
@@ -122,9 +117,14 @@ impl Waiter {
         }
     }
 
-    /// Has a waiting thread look again.
+    /// Has every waiting thread look again, until [`no_progress`](Self::no_progress).
     pub(super) fn progress(&self) {
         self.progress.signal();
+    }
+
+    /// They all have.
+    pub(super) fn no_progress(&self) {
+        self.progress.clear();
     }
 }
 
