@@ -374,7 +374,7 @@ else
 fi
 
 # Threads under ThreadSanitizer, the library's as well as the tests'.
-for name in stress races lifetime wait immediate fanout; do
+for name in stress races lifetime wait immediate fanout injector injector_wait; do
     if [ -n "$built" ]; then
         c_suite "tests/c/test_$name.c" "c-tsan-$name" 400 tests/tsan.sh "$name"
     else
