@@ -2209,6 +2209,12 @@ struct netring_frame {
  * are sent as they are.
  */
 #define NETRING_INJECTOR_VNET_HEADER 0x4
+/**
+ * The kernel notes when it gave each frame to the device (SO_TIMESTAMPING, Linux 5.0):
+ * netring_injector_timestamps. With NETRING_METHOD_SENDMMSG a frame then costs a
+ * system call; after a refused one the others wait until those before it have left.
+ */
+#define NETRING_INJECTOR_TIMESTAMPS 0x8
 /** Never fewer slots than asked for. */
 #define NETRING_INJECTOR_EXACT 0x10
 /**
@@ -2373,6 +2379,12 @@ struct netring_injector_stats {
      * as many as there are slots).
      */
     uint64_t results_lost;
+    /**
+     * With NETRING_INJECTOR_TIMESTAMPS: frames that the kernel took and has no timestamp
+     * of (dropped on the way, by a device that gives none, or there was no room), and
+     * timestamps that nobody fetched. Known when nothing is in flight.
+     */
+    uint64_t timestamps_lost;
     /** System calls that handed frames over. */
     uint64_t kicks;
     /** Of them, those that the full send buffer ended (EAGAIN): back-pressure. */
@@ -2394,6 +2406,12 @@ struct netring_injector_stats {
     uint64_t interface_errors;
     /** Frames that its driver dropped (tx_dropped), anybody's, since the open. */
     uint64_t interface_dropped;
+    /**
+     * Frames that its root queueing discipline dropped (tc), anybody's, since the open,
+     * or since it took the place of another. A frame that is offered again after
+     * `full_queue` counts each time.
+     */
+    uint64_t qdisc_drops;
     /** NETRING_INJECTOR_STATS_* bits: which of the last could be read. */
     uint64_t valid;
 };
@@ -2414,8 +2432,22 @@ struct netring_result {
     int32_t os_errno;
 };
 
+/** When a frame was given to the device: 24 bytes. */
+struct netring_timestamp {
+    /** The slot's. */
+    uint64_t cookie;
+    /** Nanoseconds since 1970-01-01 UTC. */
+    uint64_t time_ns;
+    /** NETRING_CLOCK_SOFTWARE. */
+    uint32_t clock;
+    /** 0. */
+    uint32_t reserved;
+};
+
 /** interface_errors and interface_dropped are valid. */
 #define NETRING_INJECTOR_STATS_INTERFACE 0x1
+/** qdisc_drops is valid. */
+#define NETRING_INJECTOR_STATS_QDISC 0x2
 
 /**
  * Opens an injector: frames given to it leave by this interface. It receives
@@ -2630,6 +2662,32 @@ int netring_injector_results(struct netring_injector *injector,
                              struct netring_result *results,
                              size_t size,
                              size_t count);
+
+/**
+ * Fetches timestamps, the oldest first: when frames were given to the device, with
+ * NETRING_INJECTOR_TIMESTAMPS. Returns how many were written, 0 where there is none yet:
+ * it does not wait, and netring_injector_fd does not tell of them. After
+ * netring_injector_drain all are there that come. Each is told once; the newest 4096, or
+ * as many as there are slots, are kept.
+ *
+ * The driver has them made (linux/skbuff.h skb_tx_timestamp): lo, veth and most hardware
+ * do (`ethtool -T`), ifb does not. Frames that are dropped on their way have none;
+ * `timestamps_lost` of netring_injector_stats counts those without. The kernel keeps
+ * some until a call that sends or fetches; with few calls and many frames on their way
+ * it runs out of room.
+ *
+ * `size` is sizeof(struct netring_timestamp) of the caller's header.
+ *
+ * Errors: NETRING_EBADF, not an injector. NETRING_EINVAL, opened without
+ * NETRING_INJECTOR_TIMESTAMPS; `timestamps` is NULL or misaligned, `size` is less than
+ * 24, more than 256 or not a multiple of 8, `count` is 0 or more than 8388607. MT-Safe.
+ * (networking/timestamping.rst.)
+ * Caller: `timestamps` must be writable for `count` elements of `size` bytes.
+ */
+int netring_injector_timestamps(struct netring_injector *injector,
+                                struct netring_timestamp *timestamps,
+                                size_t size,
+                                size_t count);
 
 /**
  * Writes what became of the frames so far: as much of it as `size` bytes hold.

@@ -10,6 +10,7 @@
 
 pub mod config;
 mod link;
+mod losses;
 #[allow(unsafe_code)]
 mod messages;
 mod method;
@@ -21,13 +22,17 @@ mod received;
 mod ring;
 #[allow(unsafe_code)]
 mod slots;
+mod stamps;
 mod waiter;
 
 use self::config::{Method, VLAN_TAG, flags};
 use self::link::{Interface, Link};
+use self::losses::Losses;
 use self::order::{Frame, Open, Order};
 use self::pace::Pace;
 use self::slots::Stop;
+use self::stamps::Stamps;
+pub use self::stamps::Timestamp;
 use self::waiter::Waiter;
 use crate::afpacket::capture::Deadline;
 use crate::afpacket::record::rewrite::Vnet;
@@ -35,7 +40,7 @@ use crate::config::Bound;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::slot::Slot;
-use crate::sys::netlink::{Netlink, TransmitCounters};
+use crate::sys::netlink::TransmitCounters;
 use crate::sys::socket::Socket;
 use crate::sys::{Errno, clock};
 use parking_lot::{Mutex, MutexGuard};
@@ -118,6 +123,8 @@ pub struct InjectorStats {
     pub dropped: u64,
     /// Results that nobody fetched in time.
     pub results_lost: u64,
+    /// Frames of which no timestamp came, and timestamps that nobody fetched in time.
+    pub timestamps_lost: u64,
     /// System calls that handed frames over.
     pub kicks: u64,
     /// Of them, those that ended at a full send buffer (EAGAIN).
@@ -134,6 +141,8 @@ pub struct InjectorStats {
     pub in_flight: u64,
     /// What the interface lost since the open, where it says so.
     pub interface: Option<TransmitCounters>,
+    /// What its root queueing discipline dropped, likewise.
+    pub queue_drops: Option<u64>,
 }
 
 /// A frame that did not leave.
@@ -190,8 +199,8 @@ pub struct Injector {
     last_error: Mutex<Option<Error>>,
     /// Somebody has the descriptor.
     is_watched: AtomicBool,
-    /// The interface's counters, and what they were at the open.
-    counters: Mutex<Option<(Netlink, TransmitCounters)>>,
+    /// What is lost behind the injector.
+    losses: Mutex<Option<Losses>>,
 }
 
 /// What is under the lock.
@@ -208,6 +217,8 @@ struct State {
     results: VecDeque<Refusal>,
     /// How many are kept.
     most_results: usize,
+    /// With `flags::TIMESTAMPS`.
+    stamps: Option<Stamps>,
     blocked: Blocked,
     /// The last handing over found something in the way: it is not to be tried at once.
     stuck: bool,
@@ -396,20 +407,38 @@ impl Injector {
         got
     }
 
+    /// The oldest timestamps that were not fetched, up to `count`.
+    ///
+    /// # Errors
+    /// `Config`: it has none.
+    pub fn timestamps(&self, count: usize, each: impl FnMut((usize, Timestamp))) -> Result<usize> {
+        let mut state = self.state.lock();
+        let Some(stamps) = &mut state.stamps else {
+            return Err(Error::config(
+                "flags",
+                "the injector was opened without NETRING_INJECTOR_TIMESTAMPS",
+            ));
+        };
+        stamps.look(&self.socket);
+        let mut got = 0;
+        stamps.fetch(count).inspect(|_| got += 1).enumerate().for_each(each);
+        Ok(got)
+    }
+
     /// What became of the frames.
     pub fn stats(&self) -> InjectorStats {
         let mut state = self.state.lock();
         state.reclaim();
+        if let Some(stamps) = &mut state.stamps {
+            stamps.look(&self.socket);
+        }
         let mut stats = state.stats();
         drop(state);
         stats.time_ns = clock::nanoseconds(clock::monotonic());
-        stats.interface = self.counters.lock().as_mut().and_then(|(netlink, before)| {
-            let now = netlink.transmit_counters(self.info.ifindex).ok()?;
-            Some(TransmitCounters {
-                tx_errors: now.tx_errors.wrapping_sub(before.tx_errors),
-                tx_dropped: now.tx_dropped.wrapping_sub(before.tx_dropped),
-            })
-        });
+        if let Some(losses) = self.losses.lock().as_mut() {
+            stats.interface = losses.interface(self.info.ifindex);
+            stats.queue_drops = losses.queue(self.info.ifindex);
+        }
         stats
     }
 
@@ -784,6 +813,7 @@ impl State {
         stats.held_back = self.order.held_back();
         stats.waiting = self.order.ready() + stats.held_back;
         stats.in_flight = self.order.in_flight();
+        stats.timestamps_lost = self.stamps.as_ref().map_or(0, |stamps| stamps.lost);
         stats
     }
 
@@ -840,13 +870,31 @@ impl State {
                 self.blocked = Blocked::Until(next.unwrap_or(now));
                 break;
             }
-            let (pace, stats) = (&mut self.pace, &mut self.stats);
+            let due = match &mut self.stamps {
+                None => due,
+                Some(stamps) => due.min(stamps.allow(socket)),
+            };
+            if due == 0 {
+                self.blocked = Blocked::Until(now + QUEUE_PAUSE);
+                break;
+            }
+            let (pace, stats, stamps) = (&mut self.pace, &mut self.stats, &mut self.stamps);
             let handed = self.order.hand_over(socket, due, |frame| {
                 stats.handed_bytes += u64::from(frame.len);
                 if let Some(pace) = pace {
                     pace.spend(frame.len);
                 }
+                if let Some(stamps) = stamps {
+                    stamps.handed(frame.cookie);
+                }
             });
+            if let (Some(stamps), Some(stop)) = (&mut self.stamps, handed.stop) {
+                match stop {
+                    Stop::Failed(Errno(libc::EAGAIN)) => {}
+                    Stop::Failed(Errno(libc::ENOBUFS)) => stamps.wasted(),
+                    _ => stamps.number_anew(),
+                }
+            }
             self.stats.kicks += 1;
             self.stats.handed += u64::from(handed.taken);
             total += u64::from(handed.taken);

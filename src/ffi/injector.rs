@@ -11,7 +11,7 @@ use crate::ffi::pointers::{
     CStruct, SHORTEST, put, put_sized, readable, text, writable, writable_sized,
 };
 use crate::log;
-use crate::packet::netring_packet;
+use crate::packet::{NETRING_CLOCK_SOFTWARE, netring_packet};
 use crate::slot::{Frame, netring_frame, netring_slot};
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
@@ -101,6 +101,10 @@ pub struct netring_injector_stats {
     /// Results that nobody fetched: the oldest give way to new ones (4096 are kept, or
     /// as many as there are slots).
     pub results_lost: u64,
+    /// With NETRING_INJECTOR_TIMESTAMPS: frames that the kernel took and has no timestamp
+    /// of (dropped on the way, by a device that gives none, or there was no room), and
+    /// timestamps that nobody fetched. Known when nothing is in flight.
+    pub timestamps_lost: u64,
     /// System calls that handed frames over.
     pub kicks: u64,
     /// Of them, those that the full send buffer ended (EAGAIN): back-pressure.
@@ -120,6 +124,10 @@ pub struct netring_injector_stats {
     pub interface_errors: u64,
     /// Frames that its driver dropped (tx_dropped), anybody's, since the open.
     pub interface_dropped: u64,
+    /// Frames that its root queueing discipline dropped (tc), anybody's, since the open,
+    /// or since it took the place of another. A frame that is offered again after
+    /// `full_queue` counts each time.
+    pub qdisc_drops: u64,
     /// NETRING_INJECTOR_STATS_* bits: which of the last could be read.
     pub valid: u64,
 }
@@ -141,12 +149,30 @@ pub struct netring_result {
     pub os_errno: i32,
 }
 
+/// When a frame was given to the device: 24 bytes.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+pub struct netring_timestamp {
+    /// The slot's.
+    pub cookie: u64,
+    /// Nanoseconds since 1970-01-01 UTC.
+    pub time_ns: u64,
+    /// NETRING_CLOCK_SOFTWARE.
+    pub clock: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
 /// interface_errors and interface_dropped are valid.
 pub const NETRING_INJECTOR_STATS_INTERFACE: u64 = 0x1;
+/// qdisc_drops is valid.
+pub const NETRING_INJECTOR_STATS_QDISC: u64 = 0x2;
 
 const _: () = assert!(size_of::<netring_injector_info>() == 88);
-const _: () = assert!(size_of::<netring_injector_stats>() == 160);
+const _: () = assert!(size_of::<netring_injector_stats>() == 176);
 const _: () = assert!(size_of::<netring_result>() == 16);
+const _: () = assert!(size_of::<netring_timestamp>() == 24);
 
 // SAFETY: repr(C) without padding, integers only.
 unsafe impl CStruct for netring_injector_info {}
@@ -154,6 +180,8 @@ unsafe impl CStruct for netring_injector_info {}
 unsafe impl CStruct for netring_injector_stats {}
 // SAFETY: as above.
 unsafe impl CStruct for netring_result {}
+// SAFETY: as above.
+unsafe impl CStruct for netring_timestamp {}
 // SAFETY: repr(C) without padding; integers, and a pointer that is only compared.
 unsafe impl CStruct for netring_slot {}
 // SAFETY: repr(C) without padding; integers, and a pointer for which the caller
@@ -190,6 +218,13 @@ impl From<&InjectorInfo> for netring_injector_info {
 impl From<&InjectorStats> for netring_injector_stats {
     fn from(stats: &InjectorStats) -> Self {
         let interface = stats.interface.unwrap_or_default();
+        let mut valid = 0;
+        if stats.interface.is_some() {
+            valid |= NETRING_INJECTOR_STATS_INTERFACE;
+        }
+        if stats.queue_drops.is_some() {
+            valid |= NETRING_INJECTOR_STATS_QDISC;
+        }
         Self {
             time_ns: stats.time_ns,
             reserved: stats.reserved,
@@ -201,6 +236,7 @@ impl From<&InjectorStats> for netring_injector_stats {
             refused: stats.refused,
             dropped: stats.dropped,
             results_lost: stats.results_lost,
+            timestamps_lost: stats.timestamps_lost,
             kicks: stats.kicks,
             full_socket: stats.full_socket,
             full_queue: stats.full_queue,
@@ -210,7 +246,8 @@ impl From<&InjectorStats> for netring_injector_stats {
             in_flight: stats.in_flight,
             interface_errors: interface.tx_errors,
             interface_dropped: interface.tx_dropped,
-            valid: if stats.interface.is_some() { NETRING_INJECTOR_STATS_INTERFACE } else { 0 },
+            qdisc_drops: stats.queue_drops.unwrap_or(0),
+            valid,
         }
     }
 }
@@ -630,6 +667,52 @@ pub unsafe extern "C" fn netring_injector_results(
             // SAFETY: as above, and checked.
             unsafe { put_sized(to, size, &result) };
         });
+        Ok(fetched as c_int)
+    })
+}
+
+/// Fetches timestamps, the oldest first: when frames were given to the device, with
+/// NETRING_INJECTOR_TIMESTAMPS. Returns how many were written, 0 where there is none yet:
+/// it does not wait, and netring_injector_fd does not tell of them. After
+/// netring_injector_drain all are there that come. Each is told once; the newest 4096, or
+/// as many as there are slots, are kept.
+///
+/// The driver has them made (linux/skbuff.h skb_tx_timestamp): lo, veth and most hardware
+/// do (`ethtool -T`), ifb does not. Frames that are dropped on their way have none;
+/// `timestamps_lost` of netring_injector_stats counts those without. The kernel keeps
+/// some until a call that sends or fetches; with few calls and many frames on their way
+/// it runs out of room.
+///
+/// `size` is sizeof(struct netring_timestamp) of the caller's header.
+///
+/// Errors: NETRING_EBADF, not an injector. NETRING_EINVAL, opened without
+/// NETRING_INJECTOR_TIMESTAMPS; `timestamps` is NULL or misaligned, `size` is less than
+/// 24, more than 256 or not a multiple of 8, `count` is 0 or more than 8388607. MT-Safe.
+/// (networking/timestamping.rst.)
+///
+/// # Safety
+/// `timestamps` must be writable for `count` elements of `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_injector_timestamps(
+    injector: *mut netring_injector,
+    timestamps: *mut netring_timestamp,
+    size: usize,
+    count: usize,
+) -> c_int {
+    on_injector(injector, |injector| {
+        elements(timestamps.cast(), size, size_of::<netring_timestamp>(), count)?;
+        let fetched = injector.timestamps(count, |(at, stamp)| {
+            let timestamp = netring_timestamp {
+                cookie: stamp.cookie,
+                time_ns: stamp.time_ns,
+                clock: NETRING_CLOCK_SOFTWARE.into(),
+                reserved: 0,
+            };
+            // SAFETY: one of the caller's `count` elements.
+            let to = unsafe { timestamps.byte_add(at * size) };
+            // SAFETY: as above, and checked.
+            unsafe { put_sized(to, size, &timestamp) };
+        })?;
         Ok(fetched as c_int)
     })
 }

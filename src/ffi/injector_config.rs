@@ -38,6 +38,10 @@ pub const NETRING_INJECTOR_IGNORE_LINK_STATE: u64 = 0x2;
 /// filled in, and how a super-packet of up to 64 KiB is cut. Frames with all of it 0
 /// are sent as they are.
 pub const NETRING_INJECTOR_VNET_HEADER: u64 = 0x4;
+/// The kernel notes when it gave each frame to the device (SO_TIMESTAMPING, Linux 5.0):
+/// netring_injector_timestamps. With NETRING_METHOD_SENDMMSG a frame then costs a
+/// system call; after a refused one the others wait until those before it have left.
+pub const NETRING_INJECTOR_TIMESTAMPS: u64 = 0x8;
 /// Never fewer slots than asked for.
 pub const NETRING_INJECTOR_EXACT: u64 = 0x10;
 /// Send in the network namespace that `netns_fd` stands for, as
@@ -48,6 +52,7 @@ const _: () = assert!(
     NETRING_INJECTOR_QDISC_BYPASS == flags::QDISC_BYPASS
         && NETRING_INJECTOR_IGNORE_LINK_STATE == flags::IGNORE_LINK_STATE
         && NETRING_INJECTOR_VNET_HEADER == flags::VNET_HEADER
+        && NETRING_INJECTOR_TIMESTAMPS == flags::TIMESTAMPS
         && NETRING_INJECTOR_EXACT == flags::EXACT
         && NETRING_INJECTOR_NETNS_FD == flags::NETNS_FD
 );

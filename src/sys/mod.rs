@@ -27,6 +27,7 @@ pub mod receive;
 pub mod socket;
 pub mod softnet;
 pub mod timer;
+pub mod timestamps;
 pub mod transmit;
 pub mod try_lock;
 

@@ -1,10 +1,14 @@
 //! rtnetlink: the counters of an interface, by index (a rename does not
 //! matter), in the network namespace it was opened in.
 
-use super::message::{Port, Request, attributes, u64_at};
+use super::message::{Port, Request, attributes, u32_at, u64_at};
 use super::{Errno, Result};
 
 const IFLA_STATS64: u16 = 23;
+/// linux/rtnetlink.h, linux/pkt_sched.h, linux/gen_stats.h.
+const TCA_STATS2: u16 = 7;
+const TCA_STATS_QUEUE: u16 = 3;
+const TC_H_ROOT: u32 = u32::MAX;
 
 /// What the interface itself lost, since it exists (struct rtnl_link_stats64).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +28,16 @@ pub struct TransmitCounters {
     pub tx_errors: u64,
     /// Dropped by the driver.
     pub tx_dropped: u64,
+}
+
+/// The queueing discipline that an interface sends through, its own first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootQueue {
+    /// Its number: another one is another queue.
+    pub handle: u32,
+    /// Packets that it has dropped, with those of the ones below it where it adds them up
+    /// (struct gnet_stats_queue).
+    pub drops: u32,
 }
 
 /// A route netlink socket.
@@ -57,6 +71,19 @@ impl Netlink {
         })
     }
 
+    /// Asks what the root queueing discipline of the interface with this index dropped;
+    /// EPROTO: it does not say.
+    pub fn root_queue(&mut self, ifindex: u32) -> Result<RootQueue> {
+        // struct tcmsg: family, ifindex, handle, parent, info. A dump of all interfaces:
+        // asked for a single one the kernel tells whoever listens to changes
+        // (net/sched/sch_api.c qdisc_notify).
+        let mut queue = None;
+        self.0.ask(&Request::new(libc::RTM_GETQDISC, true, &[0; 20]), |kind, body| {
+            queue = queue.or_else(|| root_queue(kind, body, ifindex));
+        })?;
+        queue.ok_or(Errno(libc::EPROTO))
+    }
+
     fn counters<T>(&mut self, ifindex: u32, read: impl Fn(&[u8]) -> Option<T>) -> Result<T> {
         // struct ifinfomsg: family, type, index, flags, change
         let mut fixed = [0; 16];
@@ -78,6 +105,20 @@ fn stats64(kind: u16, body: &[u8]) -> Option<&[u8]> {
     Some(value)
 }
 
+/// `None`: not a message about the interface's root queueing discipline, or without
+/// counters.
+fn root_queue(kind: u16, body: &[u8], ifindex: u32) -> Option<RootQueue> {
+    let is_its = kind == libc::RTM_NEWQDISC && u32_at(body, 4)? == ifindex;
+    if !is_its || u32_at(body, 12)? != TC_H_ROOT {
+        return None;
+    }
+    let handle = u32_at(body, 8)?;
+    let (_, counters) = attributes(body.get(20..)?).find(|(kind, _)| *kind == TCA_STATS2)?;
+    let (_, queue) = attributes(counters).find(|(kind, _)| *kind == TCA_STATS_QUEUE)?;
+    // struct gnet_stats_queue: qlen, backlog, drops
+    Some(RootQueue { handle, drops: u32_at(queue, 8)? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +133,19 @@ mod tests {
 
     #[test]
     fn junk_is_refused() {
+        let queue = |body: &[u8]| root_queue(libc::RTM_NEWQDISC, body, 7);
+        assert!(queue(&[]).is_none() && queue(&[0; 64]).is_none());
+        let mut body = [0, 7, 0x8001_0000, TC_H_ROOT, 0].map(u32::to_ne_bytes).concat();
+        body.extend([28_u16, TCA_STATS2].map(u16::to_ne_bytes).concat());
+        let inner = [24_u16, TCA_STATS_QUEUE].map(u16::to_ne_bytes).concat();
+        body.extend(inner);
+        body.extend([1_u32, 2, 77, 4, 5].map(u32::to_ne_bytes).concat());
+        assert_eq!(queue(&body), Some(RootQueue { handle: 0x8001_0000, drops: 77 }));
+        assert_eq!(root_queue(libc::RTM_NEWLINK, &body, 7), None);
+        assert_eq!(root_queue(libc::RTM_NEWQDISC, &body, 8), None);
+        for end in 0..body.len() {
+            assert_eq!(queue(&body[..end]), None);
+        }
         assert!(stats64(0, &[0; 64]).is_none());
         assert!(stats64(libc::RTM_NEWLINK, &[]).is_none());
         assert!(stats64(libc::RTM_NEWLINK, &[0; 64]).is_none());

@@ -21,6 +21,7 @@ static _Thread_local union {
     struct netring_group_stats group_stats;
     struct netring_slot slots[4];
     struct netring_result results[4];
+    struct netring_timestamp timestamps[4];
     struct netring_injector_info injector_info;
     struct netring_injector_stats injector_stats;
     struct netring_bridge_info bridge_info;
@@ -109,6 +110,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(injector_send_batch, INJECTOR, false, &frame, sizeof frame, 1, 0) \
     CALL(injector_send_packet, INJECTOR, false, NULL, out.packets, sizeof out.packets[0], 1, 0) \
     CALL(injector_results, INJECTOR, false, out.results, sizeof out.results[0], 4) \
+    CALL(injector_timestamps, INJECTOR, false, out.timestamps, sizeof out.timestamps[0], 4) \
     CALL(injector_stats, INJECTOR, false, &out.injector_stats, sizeof out.injector_stats) \
     CALL(injector_info, INJECTOR, false, &out.injector_info, sizeof out.injector_info) \
     CALL(injector_fd, INJECTOR, false) \

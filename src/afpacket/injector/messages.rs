@@ -22,6 +22,8 @@ pub(super) struct Messages {
     parts: Box<[libc::iovec]>,
     /// Bytes of the vnet header, or 0.
     header: usize,
+    /// Frames of one system call.
+    most: u32,
     /// Holds the frames.
     _memory: Mapping,
 }
@@ -31,8 +33,9 @@ pub(super) struct Messages {
 unsafe impl Send for Messages {}
 
 impl Messages {
-    /// Slots of this geometry in `memory`.
-    pub(super) fn new(memory: Mapping, geometry: &Geometry, vnet: bool) -> Self {
+    /// Slots of this geometry in `memory`; `single`: a system call for each frame, which
+    /// tells of each what became of it.
+    pub(super) fn new(memory: Mapping, geometry: &Geometry, vnet: bool, single: bool) -> Self {
         let (before, header) = match vnet {
             true => ((VNET_ROOM - VNET_HEADER) as usize, VNET_HEADER as usize),
             false => (0, 0),
@@ -54,7 +57,8 @@ impl Messages {
             message
         };
         let messages = parts.iter_mut().map(message).collect();
-        Self { messages, parts, header, _memory: memory }
+        let most = if single { 1 } else { MOST };
+        Self { messages, parts, header, most, _memory: memory }
     }
 
     /// Slots.
@@ -93,7 +97,7 @@ impl Messages {
             if index >= self.count() {
                 index -= self.count();
             }
-            let whole = (count - taken).min(self.count() - index).min(MOST);
+            let whole = (count - taken).min(self.count() - index).min(self.most);
             match self.send(socket, index as usize, whole) {
                 Ok(sent) => taken += sent,
                 Err(errno) => return Handed { taken, stop: Some(reason(errno)) },

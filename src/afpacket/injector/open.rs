@@ -3,12 +3,14 @@
 
 use super::config::{Geometry, InjectorConfig, Method, flags};
 use super::link::Interface;
+use super::losses::Losses;
 use super::messages::Messages;
 use super::method::method;
 use super::order::Order;
 use super::pace::Pace;
 use super::ring::Ring;
 use super::slots::Slots;
+use super::stamps::Stamps;
 use super::waiter::Waiter;
 use super::{Blocked, Injector, InjectorInfo, InjectorStats, State};
 use crate::afpacket::open::{
@@ -92,7 +94,7 @@ impl Injector {
         }
         let requested_slot_count = geometry.requested;
         let mut shrunk_by: Vec<Bound> = geometry.shrunk_by.into_iter().collect();
-        let (slots, geometry) = match slots(&socket, &geometry, vnet) {
+        let (slots, geometry) = match slots(&socket, &geometry, config) {
             Ok(slots) => (slots, geometry),
             Err(error) => {
                 let smaller = match error.os {
@@ -109,7 +111,7 @@ impl Injector {
                     tp_frame_nr: 0,
                 };
                 let _ = socket.set(SOL_PACKET, libc::PACKET_TX_RING, &none);
-                (slots(&socket, &smaller, vnet)?, smaller)
+                (slots(&socket, &smaller, config)?, smaller)
             }
         };
         for bound in &shrunk_by {
@@ -121,11 +123,13 @@ impl Injector {
             );
         }
         let send_buffer = grow_send_buffer(&socket, &geometry)?;
+        let most_results = geometry.count.max(MOST_RESULTS) as usize;
+        let stamps = match config.has(flags::TIMESTAMPS) {
+            true => Some(stamps(&socket, &geometry, most_results)?),
+            false => None,
+        };
         let waiter = Waiter::new().map_err(no_waiter)?;
-        let counters = place.counters()?.and_then(|mut netlink| {
-            let now = netlink.transmit_counters(ifindex).ok()?;
-            Some((netlink, now))
-        });
+        let losses = place.counters()?.and_then(|netlink| Losses::begin(netlink, ifindex));
         // Protocol 0: nothing is received.
         socket.bind(0, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
@@ -155,7 +159,8 @@ impl Injector {
             flags: config.flags,
             copies: method == Method::Messages,
             results: VecDeque::new(),
-            most_results: geometry.count.max(MOST_RESULTS) as usize,
+            most_results,
+            stamps,
             blocked: Blocked::Socket,
             stuck: false,
             failing: false,
@@ -174,7 +179,7 @@ impl Injector {
             info,
             last_error: Mutex::new(None),
             is_watched: AtomicBool::new(false),
-            counters: Mutex::new(counters),
+            losses: Mutex::new(losses),
         })
     }
 }
@@ -184,7 +189,8 @@ impl Injector {
 const MOST_ON_THEIR_WAY: u64 = 64 << 20;
 
 /// The slots' memory, from the kernel.
-fn slots(socket: &Socket, geometry: &Geometry, vnet: bool) -> Result<Slots> {
+fn slots(socket: &Socket, geometry: &Geometry, config: &InjectorConfig) -> Result<Slots> {
+    let vnet = config.has(flags::VNET_HEADER);
     let length = usize::try_from(geometry.length()).unwrap_or(usize::MAX);
     match geometry.method {
         Method::Ring => {
@@ -206,7 +212,8 @@ fn slots(socket: &Socket, geometry: &Geometry, vnet: bool) -> Result<Slots> {
             let memory =
                 Mapping::anonymous(length).map_err(|errno| no_memory("mmap", errno, geometry))?;
             leave_out_of_dumps(&memory);
-            Ok(Slots::Messages(Messages::new(memory, geometry, vnet)))
+            let single = config.has(flags::TIMESTAMPS);
+            Ok(Slots::Messages(Messages::new(memory, geometry, vnet, single)))
         }
     }
 }
@@ -243,6 +250,36 @@ fn no_memory(step: &'static str, errno: Errno, geometry: &Geometry) -> Error {
         ),
     )
     .with_os(errno.0)
+}
+
+/// Has what is sent stamped, and room for the stamps.
+fn stamps(socket: &Socket, geometry: &Geometry, most: usize) -> Result<Stamps> {
+    // Before, numbers were for UDP and TCP only (net/sock.h
+    // skb_setup_tx_timestamp), and all stamps would have the same.
+    const NUMBERED: u32 = 0x05_00_00;
+    if process::kernel_version() < NUMBERED {
+        return Err(Error::new(
+            Kind::NotSupported,
+            "SO_TIMESTAMPING",
+            "NETRING_INJECTOR_TIMESTAMPS needs Linux 5.0: without it nothing tells which frame a \
+             timestamp is of",
+        ));
+    }
+    let level = libc::SOL_SOCKET;
+    let wanted = Stamps::buffer(geometry.count);
+    let size = || socket.get::<i32>(level, libc::SO_RCVBUF).unwrap_or(0).unsigned_abs();
+    if size() < wanted {
+        // As with the send buffer: doubled, cut, and without CAP_NET_ADMIN left at that.
+        let half = (wanted / 2) as i32;
+        option(socket, "SO_RCVBUF", level, libc::SO_RCVBUF, half)?;
+        if size() < wanted {
+            let _ = socket.set(level, libc::SO_RCVBUFFORCE, &half);
+        }
+    }
+    Stamps::begin(socket, size(), most).map_err(|errno| {
+        let message = format!("timestamps of what is sent were refused: {errno}");
+        Error::new(Kind::SockOpt, "SO_TIMESTAMPING", message).with_os(errno.0)
+    })
 }
 
 /// Has the send buffer hold the frames of all slots, as far as allowed: the kernel
