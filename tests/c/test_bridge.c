@@ -2,7 +2,8 @@
  * is in the counters. The network: wa - va, the bridge, vb - wb; the test sends on wa and listens
  * on wb with plain sockets, or the other way round.
  *
- * no-archive: it takes long, and ASan has the archive too */
+ * no-archive: it takes long, and ASan has the archive too
+ * no-valgrind: it takes the handle that Rust keeps of a thread for lost memory in each child */
 #include "support.h"
 
 #include <arpa/inet.h>
