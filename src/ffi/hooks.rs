@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::ffi::block::{BLOCKS, netring_block};
 use crate::ffi::capture::{CAPTURES, netring_capture};
 use crate::ffi::guard::{guard, guard_handle};
+use crate::ffi::injector::{INJECTORS, netring_injector};
 use crate::ffi::pointers::{put, writable};
 use crate::packet::NETRING_LINKTYPE_ETHERNET;
 use crate::sys::process;
@@ -21,6 +22,15 @@ use std::sync::Arc;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netring_test_panic(capture: *mut netring_capture) -> c_int {
     guard_handle(&CAPTURES, capture, |_| panic!("provoked by a test"), |_, _| {})
+}
+
+/// Panics inside a call on this injector.
+///
+/// # Safety
+/// None: any value is checked.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_test_injector_panic(injector: *mut netring_injector) -> c_int {
+    guard_handle(&INJECTORS, injector, |_| panic!("provoked by a test"), |_, _| {})
 }
 
 /// A block over the caller's memory, laid out as a TPACKET_V3 block; whatever

@@ -1,7 +1,8 @@
 /* Real frames: every frame of a savefile is sent over veth and must arrive byte for byte, once the
- * VLAN tags that the kernel took out are put back; where libpcap is installed, as libpcap's own
- * capture of the same traffic has it; and written to savefiles again as it was. NETRING_CORPUS
- * names the savefile. */
+ * VLAN tags that the kernel took out are put back, whether plain sends or an injector sent it;
+ * where libpcap is installed, as libpcap's own capture of the same traffic has it; and written to
+ * savefiles again as it was. NETRING_CORPUS names the savefile. */
+#include "inject.h"
 #include "savefile.h"
 
 #include <errno.h>
@@ -222,6 +223,56 @@ static void is_written_again(const struct records *records, const struct frames 
     free(packets);
 }
 
+/* In batches of any size, every fourth by copy. A window of them, so that no ring overflows. */
+static void sent_by_injector(const struct method *method, const struct frames *frames)
+{
+    struct netring_injector_config config = inject_config(method->method, 128);
+    struct netring_injector *injector = injector_open("va", &config);
+    struct netring_capture_config receiver = small_config();
+    struct netring_capture *capture;
+    struct records records = {0, 0, NULL};
+    size_t sent = 0, batch = 1;
+
+    receiver.block_count = 64;
+    capture = capture_open("vb", &receiver);
+    for (; sent < frames->count; batch = batch % 57 + 8) {
+        struct netring_slot slots[64];
+        size_t want = frames->count - sent < batch ? frames->count - sent : batch;
+        int got = 1;
+
+        if (batch % 4 == 0) {
+            got = netring_injector_send(injector, frames->v[sent].data, frames->v[sent].length,
+                                        (int)tap_patience(2000));
+        } else {
+            got = netring_injector_reserve(injector, slots, sizeof *slots, want,
+                                           (int)tap_patience(2000));
+            for (int i = 0; i < got; i++) {
+                const struct frame *frame = &frames->v[sent + (size_t)i];
+
+                memcpy(slots[i].data, frame->data, frame->length);
+                slots[i].len = (uint32_t)frame->length;
+            }
+            if (got > 0)
+                must_commit(injector, slots, (size_t)got);
+            netring_injector_flush(injector);
+        }
+        if (got <= 0)
+            tap_bail("%s: frame %zu: %s", method->name, sent, netring_err_name(got));
+        sent += (size_t)got;
+        if (netring_injector_drain(injector, (int)tap_patience(5000)) != 1)
+            tap_bail("%s: frame %zu does not leave", method->name, sent);
+        await_seen(capture, sent);
+    }
+    receive(capture, frames->count, 1000, &records);
+    is_like_sent(&records, frames);
+    is_int(injector_stats(injector).handed, frames->count, "%s: the corpus, frame by frame",
+           method->name);
+    adds_up(injector, method->name);
+    capture_close(capture);
+    injector_close(injector);
+    records_free(&records);
+}
+
 int main(void)
 {
     const char *path = getenv("NETRING_CORPUS"), *reason;
@@ -254,6 +305,8 @@ int main(void)
     }
     capture_close(capture);
     is_written_again(&records, &frames);
+    for (size_t i = 0; i < COUNT(methods); i++)
+        sent_by_injector(&methods[i], &frames);
     records_free(&records);
     frames_free(&frames);
     return tap_end();

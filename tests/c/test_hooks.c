@@ -1,6 +1,6 @@
 /* What no kernel does: blocks that lie about themselves, and a panic inside the library. Only with
  * the library that has the test hooks. */
-#include "support.h"
+#include "inject.h"
 
 #ifndef NETRING_TEST_HOOKS
 
@@ -21,6 +21,7 @@ int main(void)
 
 /* A call that panics inside. */
 int netring_test_panic(struct netring_capture *capture);
+int netring_test_injector_panic(struct netring_injector *injector);
 /* A block over the caller's memory, laid out as the kernel does a TPACKET_V3 block. */
 int netring_test_block(void *memory, size_t length, struct netring_block **out);
 
@@ -330,6 +331,50 @@ static void test_panic_during_close(void)
     capture_close(next);
 }
 
+/* With a slot open and a frame committed, which the close still hands over. */
+static void test_injector_panic(const struct method *method)
+{
+    struct netring_injector_config config = inject_config(method->method, 16);
+    struct footprint before = footprint_now();
+    struct netring_injector *injector = injector_open("va", &config), *other;
+    struct netring_injector_stats stats;
+    struct netring_slot slots[3];
+    struct sink sink;
+    int rc;
+
+    sink_open(&sink, "vb");
+    other = injector_open("va", &config);
+    must_reserve(injector, slots, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        slots[i].len = stream_make(slots[i].data, i);
+    must_commit(injector, slots, 2);
+    errno = 0;
+    is_int(netring_test_injector_panic(injector), NETRING_EPANIC, "%s: a panic is caught",
+           method->name);
+    is_int(errno, EIO, "%s: a panic: errno", method->name);
+    is_int(netring_injector_commit(injector, slots + 2, sizeof *slots, 1), NETRING_EPANIC,
+           "%s: the handle is poisoned: commit", method->name);
+    is_int(netring_injector_reserve(injector, slots, sizeof *slots, 1, -1), NETRING_EPANIC,
+           "%s: the handle is poisoned: reserve", method->name);
+    is_int(netring_injector_flush(injector), NETRING_EPANIC, "%s: the handle is poisoned: flush",
+           method->name);
+    is_int(netring_injector_drain(injector, -1), NETRING_EPANIC,
+           "%s: the handle is poisoned: drain", method->name);
+    is_int(netring_injector_stats(injector, &stats, sizeof stats), NETRING_EPANIC,
+           "%s: the handle is poisoned: stats", method->name);
+    commit_stream(other, 100, 5);
+    is_int(netring_injector_flush(other), 5, "%s: another injector goes on", method->name);
+    sink_is_stream(&sink, 100, 5, "another injector");
+    rc = netring_injector_close(injector);
+    ok(rc == 0 || rc == 2, "%s: the poisoned handle is closed (%d)", method->name, rc);
+    if (rc == 0)
+        sink_is_stream(&sink, 0, 2, "handed over by the close");
+    is_int(netring_injector_close(injector), NETRING_EBADF, "%s: once", method->name);
+    injector_close(other);
+    sink_close(&sink);
+    is_footprint(before, method->name);
+}
+
 int main(void)
 {
     tap_begin(30);
@@ -340,6 +385,8 @@ int main(void)
     test_memory();
     test_panic();
     test_panic_during_close();
+    for (size_t i = 0; i < COUNT(methods); i++)
+        test_injector_panic(&methods[i]);
     return tap_end();
 }
 

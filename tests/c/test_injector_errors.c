@@ -50,6 +50,12 @@ static void test_interface(void)
 
     for (size_t i = 0; i < COUNT(cases); i++)
         injector_open_fails(cases[i].what, cases[i].interface, NULL, &cases[i].failure);
+    {
+        struct netring_injector_config config = small(NETRING_METHOD_TPACKET2);
+
+        injector_open_fails("a ring on loopback", "lo", &config,
+                            &(struct failure){NETRING_ENOTSUP, 0, "method", {"loopback", "AUTO"}});
+    }
     error_spoil(&error);
     errno = 0;
     rc = netring_injector_open("va", NULL, NULL, &error);
