@@ -4,7 +4,9 @@
 use super::message::{Port, Request, attributes, u32_at, u64_at};
 use super::{Errno, Result};
 
+const IFLA_LINK: u16 = 5;
 const IFLA_STATS64: u16 = 23;
+const IFLA_LINK_NETNSID: u16 = 37;
 /// linux/rtnetlink.h, linux/pkt_sched.h, linux/gen_stats.h.
 const TCA_STATS2: u16 = 7;
 const TCA_STATS_QUEUE: u16 = 3;
@@ -85,14 +87,36 @@ impl Netlink {
     }
 
     fn counters<T>(&mut self, ifindex: u32, read: impl Fn(&[u8]) -> Option<T>) -> Result<T> {
+        self.link(ifindex, |kind, body| stats64(kind, body).and_then(&read))
+    }
+
+    /// The index of the interface that this one is stacked on (a VLAN, a macvlan);
+    /// ENODEV: on none, or on one of another network namespace.
+    pub fn lower(&mut self, ifindex: u32) -> Result<u32> {
+        let lower = self.link(ifindex, |kind, body| Some(lower(kind, body)))?;
+        lower.filter(|lower| *lower != ifindex).ok_or(Errno(libc::ENODEV))
+    }
+
+    fn link<T>(&mut self, ifindex: u32, read: impl Fn(u16, &[u8]) -> Option<T>) -> Result<T> {
         // struct ifinfomsg: family, type, index, flags, change
         let mut fixed = [0; 16];
         fixed[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-        let mut counters = None;
+        let mut answer = None;
         self.0.ask(&Request::new(libc::RTM_GETLINK, false, &fixed), |kind, body| {
-            counters = stats64(kind, body).and_then(&read);
+            answer = read(kind, body);
         })?;
-        counters.ok_or(Errno(libc::EPROTO))
+        answer.ok_or(Errno(libc::EPROTO))
+    }
+}
+
+fn lower(kind: u16, body: &[u8]) -> Option<u32> {
+    if kind != libc::RTM_NEWLINK {
+        return None;
+    }
+    let attribute = |wanted| attributes(body.get(16..)?).find(|(kind, _)| *kind == wanted);
+    match attribute(IFLA_LINK_NETNSID) {
+        Some(_) => None,
+        None => u32_at(attribute(IFLA_LINK)?.1, 0),
     }
 }
 

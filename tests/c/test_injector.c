@@ -52,6 +52,38 @@ static void flushes(const struct ground *ground, int count, const char *what)
     is_int(netring_injector_flush(ground->injector), count, "%s: %s: flush", ground->name, what);
 }
 
+/* ---- what suits which device ---- */
+
+static void is_suited(const char *interface, uint32_t method)
+{
+    struct netring_injector *injector = injector_open(interface, NULL);
+
+    is_int(injector_info(injector).method, method, "auto on %s", interface);
+    is_int(netring_injector_close(injector), 0, "auto on %s: close", interface);
+}
+
+static void test_suited(void)
+{
+    is_suited("lo", NETRING_METHOD_SENDMMSG);
+    is_suited("va", NETRING_METHOD_SENDMMSG);
+    if (net_link_new("ifb7", "ifb", NULL)) {
+        is_suited("ifb7", NETRING_METHOD_TPACKET2);
+        if (net_link_new("mi", "macvlan", "ifb7")) {
+            is_suited("mi", NETRING_METHOD_TPACKET2);
+            net_link_delete("mi");
+        } else {
+            tap_skip("auto on what is stacked on ifb", "no macvlan here");
+        }
+        net_link_delete("ifb7");
+    } else {
+        tap_skip("auto on ifb", "no ifb here");
+    }
+    if (net_link_new("mv", "macvlan", "va")) {
+        is_suited("mv", NETRING_METHOD_SENDMMSG);
+        net_link_delete("mv");
+    }
+}
+
 /* ---- info ---- */
 
 static void test_info(const struct method *method)
@@ -676,6 +708,7 @@ int main(void)
     net_veth("va", "vb");
     sink_open(&sink, "vb");
     before = footprint_now();
+    test_suited();
     for (size_t i = 0; i < COUNT(methods); i++) {
         test_info(&methods[i]);
         test_exhaustion(&methods[i]);

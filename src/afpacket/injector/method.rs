@@ -2,7 +2,7 @@
 //!
 //! A ring saves the copy of each frame, where the driver sends from the ring's pages:
 //! a quarter of the time. Whatever gives packets to somebody on this machine (veth,
-//! macvlan, bridge) copies ring frames first (net/core/skbuff.c skb_orphan_frags),
+//! bridge) copies ring frames first (net/core/skbuff.c skb_orphan_frags),
 //! page by page, and the ring is slower than sendmmsg. (tun copies, too, but the ring
 //! is a little faster all the same.)
 //!
@@ -10,11 +10,15 @@
 //! anybody has received it, which gives the slot back (af_packet.c
 //! tpacket_destruct_skb) while the packet still points into it. A frame that is
 //! written there next changes the one that is on its way.
+//!
+//! A VLAN or a macvlan hands frames to the interface it is stacked on, as they are:
+//! what suits that one.
 
 use super::config::{InjectorConfig, Method, flags};
 use crate::error::{Error, Kind, Result};
 use crate::sys::ethtool::{DriverInfo, Ethtool};
 use crate::sys::link::NAME;
+use crate::sys::netlink::Netlink;
 use crate::sys::packet::arphrd;
 use crate::sys::socket::Socket;
 use std::ffi::CString;
@@ -24,6 +28,11 @@ const TAKE_FRAMES: [&[u8]; 2] = [b"ifb", b"tun"];
 /// Drivers of hardware, or what looks like it, that may give slots back early
 /// (drivers/net/virtio_net.c start_xmit orphans without napi_tx).
 const ORPHAN: [&[u8]; 1] = [b"virtio_net"];
+/// Drivers of what is stacked on another interface (net/8021q/vlan_dev.c,
+/// drivers/net/macvlan.c, ipvlan).
+const STACKED: [&[u8]; 3] = [b"802.1Q VLAN Support", b"macvlan", b"ipvlan"];
+/// As many as the kernel lets be stacked (MAX_NEST_DEV).
+const DEEPEST: usize = 8;
 /// What virtual interfaces have for a bus.
 const NO_BUS: [&[u8]; 4] = [b"", b"N/A", b"tap", b"tun"];
 
@@ -35,6 +44,7 @@ pub(super) fn method(
     socket: &Socket,
     interface: &CString,
     config: &InjectorConfig,
+    netlink: Option<&mut Netlink>,
 ) -> Result<Method> {
     let hardware = socket.interface_hardware(interface);
     if hardware == Ok(arphrd::LOOPBACK) {
@@ -53,17 +63,30 @@ pub(super) fn method(
         return Ok(method);
     }
     // Super-packets are copied for the most part in either way.
-    let takes = !config.has(flags::VNET_HEADER) && takes_frames(socket, interface);
+    let takes = !config.has(flags::VNET_HEADER) && takes_frames(socket, interface, netlink);
     Ok(if takes { Method::Ring } else { Method::Messages })
 }
 
-fn takes_frames(socket: &Socket, interface: &CString) -> bool {
-    let mut name = [0; NAME];
-    for (to, from) in name.iter_mut().take(NAME - 1).zip(interface.to_bytes()) {
-        *to = *from;
+fn takes_frames(socket: &Socket, interface: &CString, netlink: Option<&mut Netlink>) -> bool {
+    let Ok(ethtool) = Ethtool::through(socket.fd()) else { return false };
+    let driver_info = |name: &[u8]| {
+        let mut padded = [0; NAME];
+        padded.iter_mut().take(NAME - 1).zip(name).for_each(|(to, from)| *to = *from);
+        ethtool.driver_info(&padded)
+    };
+    let mut info = driver_info(interface.to_bytes());
+    let mut ifindex = socket.interface_index(interface);
+    if let Some(netlink) = netlink {
+        for _ in 0..DEEPEST {
+            if !info.is_ok_and(|info| STACKED.contains(&text(&info.driver))) {
+                break;
+            }
+            ifindex = ifindex.and_then(|ifindex| netlink.lower(ifindex));
+            let name = ifindex.and_then(|ifindex| socket.interface_name(ifindex));
+            info = name.and_then(|name| driver_info(&name));
+        }
     }
-    let asked = Ethtool::through(socket.fd()).and_then(|ethtool| ethtool.driver_info(&name));
-    asked.is_ok_and(|info| is_suited(&info))
+    info.is_ok_and(|info| is_suited(&info))
 }
 
 fn is_suited(info: &DriverInfo) -> bool {

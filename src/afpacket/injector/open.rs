@@ -80,7 +80,8 @@ impl Injector {
             libc::ENODEV | libc::ENXIO => not_found(&name),
             _ => no_lookup("SIOCGIFMTU", &String::from_utf8_lossy(interface), errno),
         })?;
-        let method = method(&socket, &name, config)?;
+        let mut netlink = place.counters()?;
+        let method = method(&socket, &name, config, netlink.as_mut())?;
         let geometry = Geometry::fitting(config, method, mtu, bound)?;
         let vnet = config.has(flags::VNET_HEADER);
         if method == Method::Ring {
@@ -129,7 +130,7 @@ impl Injector {
             false => None,
         };
         let waiter = Waiter::new().map_err(no_waiter)?;
-        let losses = place.counters()?.and_then(|netlink| Losses::begin(netlink, ifindex));
+        let losses = netlink.and_then(|netlink| Losses::begin(netlink, ifindex));
         // Protocol 0: nothing is received.
         socket.bind(0, ifindex as i32).map_err(|errno| no_bind(errno, &name))?;
         let hardware = socket.bound().map_err(|errno| no_bind(errno, &name))?.sll_hatype;
