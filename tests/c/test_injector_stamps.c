@@ -1,6 +1,7 @@
 /* Transmit timestamps: each frame that left gets its own, and no other does. The other end of the
  * link stamps what arrives, too: what is sent is stamped, arrives and is stamped before the next
- * frame is sent, so the two rows of stamps interleave, and one that went to the wrong frame shows. */
+ * frame is sent, so the two rows of stamps interleave, and one that went to the wrong frame shows.
+ */
 #include "inject.h"
 
 #include <errno.h>
@@ -57,7 +58,8 @@ static void end(const char *what)
     capture_close(run.capture);
 }
 
-/* Waits for room, and commits frames of `length` bytes; every `discard`th slot is given back unused. */
+/* Waits for room, and commits frames of `length` bytes; every `discard`th slot is given back
+ * unused. */
 static void commit_frames(uint32_t count, size_t length, uint32_t discard)
 {
     for (uint32_t done = 0; done < count;) {
@@ -172,7 +174,8 @@ static void judge(const char *what, uint64_t since)
         }
         before = run.arrived[i];
     }
-    is_int(wrong, 0, "%s: sent before it arrived, and after the one before (first %u)", what, first);
+    is_int(wrong, 0, "%s: sent before it arrived, and after the one before (first %u)", what,
+           first);
 }
 
 static void test_slots(const struct method *method)
@@ -395,6 +398,31 @@ static void test_call(void)
     injector_close(injector);
 }
 
+/* The kernel switches it on in its own time. */
+static void await_stamping(void)
+{
+    struct netring_capture_config config = small_config();
+    struct netring_capture *capture = capture_open("vb", &config);
+    int from = net_sender("va");
+    bool stamped = false;
+
+    for (int i = 0; i < 200 && !stamped; i++) {
+        struct netring_block *block;
+        struct netring_packet p;
+
+        send_frames(from, 0, 1, 60);
+        if (netring_capture_next_block(capture, (int)tap_patience(1000), &block) != 1)
+            continue;
+        if (netring_block_read(block, &p, sizeof p, 1) == 1)
+            stamped = p.clock == NETRING_CLOCK_SOFTWARE;
+        netring_block_release(block);
+    }
+    if (!stamped)
+        tap_bail("nothing stamps what comes in");
+    close(from);
+    capture_close(capture);
+}
+
 int main(void)
 {
     int stamping;
@@ -404,7 +432,7 @@ int main(void)
     net_veth("va", "vb");
     net_await_carrier("va");
     stamping = stamp_arrivals();
-    sleep_ms(50); /* the kernel switches it on in its own time */
+    await_stamping();
     for (size_t i = 0; i < 2; i++) {
         test_slots(&methods[i]);
         test_copies(&methods[i]);
