@@ -329,12 +329,10 @@ static struct refused refused[] = {
      NETRING_INJECTOR_EXACT, MESSAGES, 2048},
     {"SO_SNDBUF", {OPTION(SOL_SOCKET, SO_SNDBUF, EINVAL), OPTION(SOL_SOCKET, SO_SNDBUFFORCE, EPERM)},
      NETRING_ESOCKOPT, "SO_SNDBUF", "SO_SNDBUF", 0, RING, 4096},
-#ifdef NETRING_INJECTOR_TIMESTAMPS
     {"SO_TIMESTAMPING, ring", {OPTION(SOL_SOCKET, SO_TIMESTAMPING, EINVAL)}, NETRING_ESOCKOPT,
-     "SO_TIMESTAMPING", "SO_TIMESTAMPING", NETRING_INJECTOR_TIMESTAMPS, RING, 0},
+     "SO_TIMESTAMPING", "timestamps", NETRING_INJECTOR_TIMESTAMPS, RING, 0},
     {"SO_TIMESTAMPING, sendmmsg", {OPTION(SOL_SOCKET, SO_TIMESTAMPING, EINVAL)}, NETRING_ESOCKOPT,
-     "SO_TIMESTAMPING", "SO_TIMESTAMPING", NETRING_INJECTOR_TIMESTAMPS, MESSAGES, 0},
-#endif
+     "SO_TIMESTAMPING", "timestamps", NETRING_INJECTOR_TIMESTAMPS, MESSAGES, 0},
     {"eventfd", {CALL(SYS_eventfd2, ENFILE)}, NETRING_EIO, "epoll", "eventfd", 0, 0, 0},
     {"epoll_create", {CALL(SYS_epoll_create1, EMFILE)}, NETRING_EIO, "epoll", "epoll", 0, 0, 0},
     {"epoll_ctl", {CALL(SYS_epoll_ctl, ENOSPC)}, NETRING_EIO, "epoll", "epoll", 0, 0, 0},
@@ -454,6 +452,7 @@ static void test_arguments(const struct method *method)
     struct netring_injector_stats stats;
     struct netring_injector_info info;
     struct netring_result results[2];
+    struct netring_timestamp stamps[2];
     struct netring_frame frame = {.data = NULL};
     struct netring_slot slots[2];
 
@@ -466,6 +465,8 @@ static void test_arguments(const struct method *method)
     REFUSED(netring_injector_commit(injector, slots, 8, 1));
     REFUSED(netring_injector_results(injector, NULL, sizeof *results, 1));
     REFUSED(netring_injector_results(injector, results, 3, 1));
+    REFUSED(netring_injector_timestamps(injector, NULL, sizeof *stamps, 1));
+    REFUSED(netring_injector_timestamps(injector, stamps, 3, 1));
     REFUSED(netring_injector_send(injector, NULL, 60, 0));
     REFUSED(netring_injector_send_batch(injector, NULL, sizeof frame, 1, 0));
     REFUSED(netring_injector_send_batch(injector, &frame, 3, 1, 0));

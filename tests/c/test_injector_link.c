@@ -103,6 +103,9 @@ static void test_full_queue(const struct method *method)
     stats = injector_stats(injector);
     ok(stats.full_queue > 0, "%s: a full queue: %llu times told", method->name,
        (unsigned long long)stats.full_queue);
+    ok(stats.qdisc_drops >= stats.full_queue || !(stats.valid & NETRING_INJECTOR_STATS_QDISC),
+       "%s: a full queue: %llu drops, each offered again", method->name,
+       (unsigned long long)stats.qdisc_drops);
     is_int(netring_injector_results(injector, &result, sizeof result, 1), 0,
            "%s: a full queue: no frame is lost, no results", method->name);
     net_queue_none("va");
