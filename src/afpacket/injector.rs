@@ -855,6 +855,10 @@ impl State {
         self.blocked = Blocked::Socket;
         let now = clock::monotonic();
         let link = self.interface.link(socket, now);
+        if let (Link::Settles(at), false) = (link, self.ignores_link()) {
+            self.blocked = Blocked::Until(at);
+            return Ok(0);
+        }
         self.may_leave(link)?;
         let mut total = 0;
         while self.order.ready() > 0 {
@@ -951,9 +955,8 @@ impl State {
                 }
                 let since = *self.refused_since.get_or_insert(now);
                 // IFF_RUNNING follows the carrier up to a second later.
-                let ignored = self.flags & flags::IGNORE_LINK_STATE != 0;
                 let has_carrier = self.interface.has_carrier(socket);
-                if !has_carrier && !ignored {
+                if !has_carrier && !self.ignores_link() {
                     self.interface.set_down();
                     self.refused_since = None;
                     return Err(link_down());
@@ -978,7 +981,7 @@ impl State {
                 // Where it was down before this may be what the socket has kept of that.
                 let _ = socket.take_error();
                 self.interface.look(socket, clock::monotonic());
-                if self.flags & flags::IGNORE_LINK_STATE == 0 {
+                if !self.ignores_link() {
                     return Err(link_down());
                 }
                 self.blocked = Blocked::Until(clock::monotonic() + LINK_PAUSE);
@@ -997,12 +1000,16 @@ impl State {
         }
     }
 
+    fn ignores_link(&self) -> bool {
+        self.flags & flags::IGNORE_LINK_STATE != 0
+    }
+
     /// Whether frames can leave by an interface in that state. Where they never will
     /// they are refused.
     fn may_leave(&mut self, link: Link) -> Result<()> {
         match link {
-            Link::Up => Ok(()),
-            Link::Down if self.flags & flags::IGNORE_LINK_STATE != 0 => Ok(()),
+            Link::Up | Link::Settles(_) => Ok(()),
+            Link::Down if self.ignores_link() => Ok(()),
             Link::Down => Err(link_down()),
             Link::Gone => {
                 let mut cookies = Vec::new();

@@ -214,6 +214,18 @@ static void test_down(const struct method *method)
     injector_close(injector);
     net_await_carrier("va");
 
+    /* A program that waits for the event calls once: nothing more happens then. */
+    injector = injector_open("va", config_of(method, 0));
+    snprintf(what, sizeof what, "%s: up for long", method->name);
+    net_link_up("va", false);
+    down(injector, what);
+    net_link_up("va", true);
+    net_await_carrier("va");
+    sleep_ms(20);
+    is_int(netring_injector_drain(injector, (int)tap_patience(1000)), 1, "%s: the first call", what);
+    frames_arrive(0, 10, what);
+    injector_close(injector);
+
     injector = injector_open("va", config_of(method, 0));
     snprintf(what, sizeof what, "%s: no carrier", method->name);
     net_link_up("vb", false);

@@ -32,6 +32,8 @@ const SETTLES_IN: Duration = Duration::from_millis(5);
 pub(super) enum Link {
     /// Frames can leave.
     Up,
+    /// So they can from that time of the monotonic clock on: it has come up just now.
+    Settles(Duration),
     /// Set down, or without carrier.
     Down,
     /// Removed, or moved to another network namespace.
@@ -131,8 +133,8 @@ impl Interface {
         if self.link == Link::Up {
             return Link::Up;
         }
-        let since = *self.up_since.get_or_insert(now);
-        if now.saturating_sub(since) < SETTLES_IN { Link::Down } else { Link::Up }
+        let settled = *self.up_since.get_or_insert(now) + SETTLES_IN;
+        if now < settled { Link::Settles(settled) } else { Link::Up }
     }
 
     /// It has no carrier, whatever the kernel's flags say.
