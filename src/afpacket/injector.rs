@@ -43,7 +43,7 @@ use crate::slot::Slot;
 use crate::sys::netlink::TransmitCounters;
 use crate::sys::socket::Socket;
 use crate::sys::{Errno, clock};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -195,6 +195,8 @@ pub struct Injector {
     socket: Socket,
     waiter: Waiter,
     state: Mutex<State>,
+    /// Where threads wait while another one does for the kernel.
+    sleepers: Condvar,
     info: InjectorInfo,
     last_error: Mutex<Option<Error>>,
     /// Somebody has the descriptor.
@@ -231,12 +233,12 @@ struct State {
     more: bool,
     /// It will be when the socket tells something.
     watched: bool,
-    /// Threads that wait.
-    waiting: u32,
+    /// One of the threads that wait does so for the kernel: at the waiter's descriptors.
+    has_sentry: bool,
+    /// The others wait for it, and for what else changes: so many.
+    sleepers: u32,
     /// The changes that they were last told of.
     told: u64,
-    /// Those of them that have not looked since.
-    unseen: u32,
 }
 
 impl Injector {
@@ -525,41 +527,56 @@ impl Injector {
     ) -> Result<Option<T>> {
         let deadline = Deadline::after(timeout_ms);
         let mut watching = None;
-        loop {
+        let result = loop {
             let handed = state.hand_over(&self.socket);
             state.reclaim();
             self.rearm(&mut state);
             if let Some(value) = done(&mut state) {
                 self.rearm(&mut state);
-                return Ok(Some(value));
+                break Ok(Some(value));
             }
-            self.ended(handed)?;
+            if let Err(error) = self.ended(handed) {
+                break Err(error);
+            }
             let left = deadline.left_ms(LONGEST_WAIT_MS);
             if left == 0 {
-                return Ok(None);
+                break Ok(None);
             }
             let until = state.blocked.until();
-            if watching.is_none() {
-                watching = Some(self.waiter.watch(&self.socket).map_err(wait_failed)?);
+            if state.has_sentry {
+                state.sleepers += 1;
+                self.sleepers
+                    .wait_for(&mut state, Duration::from_millis(left.unsigned_abs().into()));
+                state.sleepers -= 1;
+                continue;
             }
-            // Counted under the lock: whoever changes something later knows.
-            state.waiting += 1;
-            let seen = state.told;
-            drop(state);
-            let waited = self.waiter.wait(left, until);
-            state = self.state.lock();
-            state.waiting -= 1;
-            if state.told != seen {
-                state.unseen -= 1;
-                if state.unseen == 0 {
-                    self.waiter.no_progress();
+            if watching.is_none() {
+                match self.waiter.watch(&self.socket) {
+                    Ok(now) => watching = Some(now),
+                    Err(errno) => break Err(wait_failed(errno)),
                 }
             }
-            waited.map_err(wait_failed)?;
+            state.has_sentry = true;
+            let seen = state.told;
+            self.waiter.set_timer(until);
+            let waited =
+                MutexGuard::unlocked(&mut state, || self.waiter.wait(left, until.is_some()));
+            state.has_sentry = false;
+            if state.told != seen {
+                self.waiter.no_progress();
+            }
+            if let Err(errno) = waited {
+                break Err(wait_failed(errno));
+            }
             // What ended the wait may be a link that goes down: that empties its queue, which
             // from then on swallows what is sent.
             state.interface.forget();
+        };
+        // Another one waits for the kernel now.
+        if !state.has_sentry && state.sleepers > 0 {
+            self.sleepers.notify_one();
         }
+        result
     }
 
     /// Whether a wait is over for another reason than its own.
@@ -586,13 +603,22 @@ impl Injector {
     /// waiting threads look. One that has looked in vain has changed nothing, and wakes no
     /// other.
     fn rearm(&self, state: &mut State) {
-        self.rearm_loops(state);
+        let is_watched = self.is_watched.load(Ordering::Relaxed);
+        if is_watched {
+            self.rearm_loops(state);
+        }
+        if is_watched || state.has_sentry {
+            let timed = state.has_sentry || !state.gives();
+            self.waiter.set_timer(state.blocked.until().filter(|_| timed));
+        }
         let changes = state.stats.changes();
         if state.told != changes {
             state.told = changes;
-            state.unseen = state.waiting;
-            if state.waiting > 0 {
+            if state.has_sentry {
                 self.waiter.progress();
+            }
+            if state.sleepers > 0 {
+                self.sleepers.notify_all();
             }
         }
     }
@@ -600,9 +626,6 @@ impl Injector {
     /// Keeps the descriptor right: readable while `reserve` would return something, and
     /// when it is time to look again.
     fn rearm_loops(&self, state: &mut State) {
-        if !self.is_watched.load(Ordering::Relaxed) {
-            return;
-        }
         let tells = state.tells();
         if state.watched && !tells {
             state.watched = self.waiter.watch_for_loops(&self.socket, false).is_err();
@@ -632,7 +655,6 @@ impl Injector {
                 self.waiter.signals.no_more();
             }
         }
-        self.waiter.set_timer(state.blocked.until().filter(|_| !gives));
     }
 }
 

@@ -299,6 +299,51 @@ static void test_idle(const struct method *method)
     netring_injector_close(full.injector);
 }
 
+static void held_up(int number)
+{
+    (void)number;
+    nanosleep(&(struct timespec){.tv_nsec = 400 * 1000 * 1000}, NULL);
+}
+
+/* A change that ends no wait, while one of the waiting threads has no CPU: the others look, and
+ * sleep again. */
+static void test_held_up(const struct method *method)
+{
+    struct sigaction action = {.sa_handler = held_up};
+    struct waiting w[3];
+    struct full full;
+    int64_t start, busy;
+
+    sigaction(SIGUSR1, &action, NULL);
+    full_new(&full, method);
+    for (size_t held = 0; held < COUNT(w); held++) {
+        for (size_t i = 0; i < COUNT(w); i++)
+            wait_starts(&w[i], &waits[0], full.injector);
+        pthread_kill(w[held].thread, SIGUSR1);
+        sleep_ms(50);
+        full.slots[held].len = 0; /* free once none is handed out */
+        must_commit(full.injector, &full.slots[held], 1);
+        start = clock_ns(CLOCK_MONOTONIC);
+        busy = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        sleep_ms(200);
+        busy = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - busy;
+        start = clock_ns(CLOCK_MONOTONIC) - start;
+        ok(busy < start / 4, "%s: of %zu threads that wait, one is held up (%lld ms of %lld)",
+           method->name, COUNT(w), (long long)busy / 1000000, (long long)start / 1000000);
+        for (size_t i = 0; i < COUNT(w); i++) {
+            /* Several wakeups may have been one. */
+            while (pthread_tryjoin_np(w[i].thread, NULL) == EBUSY) {
+                netring_injector_wakeup(full.injector);
+                sleep_ms(10);
+            }
+            is_str(netring_err_name(w[i].rc), "NETRING_EWAKEUP", "%s: thread %zu of them",
+                   method->name, i);
+        }
+        netring_injector_wakeup_clear(full.injector);
+    }
+    netring_injector_close(full.injector);
+}
+
 /* ---- signals ---- */
 
 static struct netring_injector *signalled;
@@ -575,6 +620,7 @@ int main(void)
             test_signals(&methods[i], &waits[j]);
         }
         test_idle(&methods[i]);
+        test_held_up(&methods[i]);
         test_fd(&methods[i]);
         test_edges(&methods[i]);
         test_loop(&methods[i]);

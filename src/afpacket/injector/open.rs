@@ -26,7 +26,7 @@ use crate::sys::mmap::Mapping;
 use crate::sys::packet::{PACKET_QDISC_BYPASS, PACKET_VNET_HDR, SOL_PACKET};
 use crate::sys::socket::Socket;
 use crate::sys::{Errno, process};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 
@@ -169,14 +169,15 @@ impl Injector {
             stats: InjectorStats::default(),
             more: false,
             watched: false,
-            waiting: 0,
+            has_sentry: false,
+            sleepers: 0,
             told: 0,
-            unseen: 0,
         };
         Ok(Self {
             socket,
             waiter,
             state: Mutex::new(state),
+            sleepers: Condvar::new(),
             info,
             last_error: Mutex::new(None),
             is_watched: AtomicBool::new(false),

@@ -11,20 +11,26 @@
 //!
 //! Threads and outer loops have an epoll descriptor each: a free slot is what the
 //! loops wait for, and would end every wait of a thread in `drain` at once.
+//!
+//! One thread at a time waits here, and others for it: what several see on one
+//! descriptor stays there until each has had a CPU, and who has looked finds it again.
 
 use crate::signals::{FREE, Signals};
-use crate::sys::Result;
 use crate::sys::epoll::{Epoll, EventFd};
 use crate::sys::socket::Socket;
 use crate::sys::timer::Timer;
+use crate::sys::{Result, clock};
 use parking_lot::Mutex;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SOCKET: u64 = FREE;
 const TIMER: u64 = FREE + 1;
 const PROGRESS: u64 = FREE + 2;
+
+/// The timer is not set.
+const NEVER: u64 = u64::MAX;
 
 /// See the module.
 #[derive(Debug)]
@@ -33,11 +39,11 @@ pub(super) struct Waiter {
     loops: Epoll,
     /// What ends a wait besides; `more`: a slot is free.
     pub(super) signals: Signals,
-    /// Another thread has done something that those that wait may wait for.
+    /// Another thread has done something that the one that waits may wait for.
     progress: EventFd,
     timer: Timer,
-    /// The timer is set: saves a system call where it is not, and is not to be.
-    is_set: AtomicBool,
+    /// What the timer is set to: saves a system call where it stays so.
+    set_to: AtomicU64,
     /// Threads that wait for the socket.
     watching: Mutex<u32>,
 }
@@ -50,7 +56,7 @@ impl Waiter {
             signals: Signals::new()?,
             progress: EventFd::new()?,
             timer: Timer::new()?,
-            is_set: AtomicBool::new(false),
+            set_to: AtomicU64::new(NEVER),
             watching: Mutex::new(0),
         };
         for epoll in [&waiter.threads, &waiter.loops] {
@@ -90,11 +96,10 @@ impl Waiter {
         Ok(())
     }
 
-    /// Waits until something may have happened, or until that time of the monotonic
-    /// clock, for at most `timeout_ms`.
-    pub(super) fn wait(&self, timeout_ms: i32, until: Option<Duration>) -> Result<()> {
-        self.set_timer(until);
-        if until.is_some() {
+    /// Waits until something may have happened, for at most `timeout_ms`. `timed`: the
+    /// timer is what is waited for, not the socket.
+    pub(super) fn wait(&self, timeout_ms: i32, timed: bool) -> Result<()> {
+        if timed {
             // A frame that a full queue drops gives memory back, too: what the socket has
             // told of that is no reason to try again.
             self.threads.wait(0, |_| {})?;
@@ -107,22 +112,25 @@ impl Waiter {
         self.loops.wait(0, |_| {})
     }
 
-    /// Has both wake at a time of the monotonic clock, or not.
+    /// Has both wake at a time of the monotonic clock, or not. Under the injector's lock:
+    /// a timer that is not set to what `set_to` says would stay readable, or never be.
     pub(super) fn set_timer(&self, until: Option<Duration>) {
-        let was_set = self.is_set.swap(until.is_some(), Ordering::Relaxed);
+        let at = until.map_or(NEVER, clock::nanoseconds);
+        if self.set_to.swap(at, Ordering::Relaxed) == at {
+            return;
+        }
         match until {
             Some(at) => self.timer.set(at),
-            None if was_set => self.timer.clear(),
-            None => {}
+            None => self.timer.clear(),
         }
     }
 
-    /// Has every waiting thread look again, until [`no_progress`](Self::no_progress).
+    /// Has the waiting thread look again, until [`no_progress`](Self::no_progress).
     pub(super) fn progress(&self) {
         self.progress.signal();
     }
 
-    /// They all have.
+    /// It has.
     pub(super) fn no_progress(&self) {
         self.progress.clear();
     }
