@@ -854,6 +854,74 @@ static void test_ends(void)
     }
 }
 
+/* Forks at frame 7: the child has nothing to say in what its parent does. */
+static int fork_in_callback(void *user, uint32_t direction, struct netring_packet *packets,
+                            uint8_t *verdicts, size_t count, size_t size)
+{
+    pid_t *child = user;
+
+    (void)direction, (void)verdicts, (void)count, (void)size;
+    if (frame_number(packets[0].data) != 7 || *child != -1)
+        return 0;
+    *child = fork();
+    return 0;
+}
+
+static void test_fork(void)
+{
+    int from = net_sender("wa"), to = listener("wb"), status;
+    pid_t child = -1;
+    struct run run = {.bridge = bridge_open(NULL), .directions = A};
+
+    /* On the thread that forks, so that the child has the run, too. */
+    run.callback = fork_in_callback;
+    run.user = &child;
+    run_start(&run);
+    await_running(&run, from, to);
+    netring_bridge_close(run.bridge);
+    run_ends(&run, NETRING_EBADF, "closed");
+    run.bridge = bridge_open(NULL);
+    {
+        struct judging judging = {.end_at = 9};
+
+        run.callback = judge;
+        run.user = &judging;
+        run_start(&run);
+        while (!atomic_load(&run.over)) {
+            send_frames(from, 9, 1, 60);
+            sleep_ms(5);
+        }
+        run_ends(&run, 0, "received from here on");
+    }
+    {
+        uint8_t frame[FRAME_MAX];
+
+        while (hear(to, frame, sizeof frame, 50) != 0)
+            ;
+    }
+    send_frames(from, 7, 1, 60);
+    fflush(stdout);
+    to_stop = run.bridge;
+    signal(SIGALRM, on_signal);
+    alarm(1);
+    {
+        const int rc = netring_bridge_run(run.bridge, A, fork_in_callback, &child);
+
+        if (child == 0)
+            _exit(rc == NETRING_EBADF ? 0 : 1);
+        is_int(rc, NETRING_ESHUTDOWN, "the parent's run");
+    }
+    signal(SIGALRM, SIG_DFL);
+    ok(child > 0 && waitpid(child, &status, 0) == child && status == 0,
+       "a child that is forked in the callback: its run is over");
+    heard_frames(to, 7, 1, 60, 60, "the parent's packet leaves");
+    silence(to, "and leaves once");
+    adds_up(run.bridge, A, "fork");
+    is_int(netring_bridge_close(run.bridge), 0, "close");
+    close(from);
+    close(to);
+}
+
 /* ---- two namespaces, and what a connection sends ---- */
 
 static void offload(const char *link, bool on)
@@ -1375,6 +1443,7 @@ int main(void)
     net_await_carrier("vb");
     before = footprint_now();
 
+
     test_open();
     test_frames();
     test_verdicts();
@@ -1384,6 +1453,7 @@ int main(void)
     test_down();
     test_removed();
     test_ends();
+    test_fork();
     test_vnet();
     test_namespaces();
     test_refused();

@@ -2,9 +2,10 @@
 
 use super::outlet::Outlet;
 use super::window::Window;
-use super::{Judge, VERDICT_DROP, VERDICT_FORWARD, VERDICT_MODIFIED};
+use super::{Judge, VERDICT_DROP, VERDICT_FORWARD, VERDICT_MODIFIED, closed};
 use crate::afpacket::counters::add;
 use crate::error::{Error, Kind, Result};
+use crate::sys::process::Belongs;
 use crate::sys::socket::Socket;
 use crate::sys::{Errno, clock};
 use std::os::fd::BorrowedFd;
@@ -90,13 +91,15 @@ impl State {
     ///
     /// # Errors
     /// `InterfaceNotFound`: that of the out side. `Config`: a verdict that is none.
-    /// `Io`. The counters are right in any case.
+    /// `BadHandle`: the callback has forked, and this is the child. `Io`. The counters are
+    /// right in any case.
     pub(super) fn pass(
         &mut self,
         direction: u32,
         socket: &Socket,
         counters: &Counters,
         judge: Option<&mut Judge<'_>>,
+        ours: Belongs,
     ) -> Result<Pass> {
         let mut pass = Pass::default();
         if self.outlet.waiting() > 0 {
@@ -132,6 +135,10 @@ impl State {
             let (packets, verdicts) = self.window.show(count);
             if !packets.is_empty() {
                 pass.ended = !judge(direction, packets, verdicts);
+                if !ours.is_ours() {
+                    // Forked there: the parent sends them.
+                    return Err(closed());
+                }
             }
             wrong = self.carry_out(counters);
         }

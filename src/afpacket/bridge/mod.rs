@@ -261,12 +261,9 @@ impl Bridge {
             for Served { at, direction, state } in served.iter_mut() {
                 let side = &self.sides[*at];
                 let judge = judge.as_deref_mut();
-                let result = state.pass(1 << *at, &side.socket, &direction.counters, judge);
-                if !ours.is_ours() {
-                    return Err(closed());
-                }
-                let Pass { more: again, ended, look } =
-                    result.map_err(|error| match error.kind {
+                let Pass { more: again, ended, look } = state
+                    .pass(1 << *at, &side.socket, &direction.counters, judge, ours)
+                    .map_err(|error| match error.kind {
                         // Of the other side: told with its name.
                         Kind::InterfaceNotFound => {
                             let side = &self.sides[1 - *at];
