@@ -2921,7 +2921,8 @@ struct netring_bridge_stats {
     uint64_t too_large;
     /**
      * Packets dropped because the other interface took none for `patience_us`: its
-     * queue, or the socket's send buffer, was full.
+     * queue, or the socket's send buffer, was full; or because its queueing discipline, a
+     * tc filter or its driver drops them (the kernel says the same of that).
      */
     uint64_t ring_full;
     /** Packets dropped because the other interface's link was down. */

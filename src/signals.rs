@@ -92,6 +92,11 @@ impl Signals {
         self.stop.signal();
     }
 
+    /// Ends every wait, now and later, for a reason that is known elsewhere.
+    pub fn end_waits(&self) {
+        self.stop.signal();
+    }
+
     /// Whether [`stop`](Self::stop) was called.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)

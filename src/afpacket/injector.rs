@@ -228,6 +228,10 @@ struct State {
     failing: bool,
     /// Since when a full queue has refused the next frame, with nothing of ours in it.
     refused_since: Option<Duration>,
+    /// How long that goes on before the frame is given up.
+    give_up_after: Duration,
+    /// When that was, where the frames that fare the same soon after are not tried again.
+    gave_up: Option<Duration>,
     stats: InjectorStats,
     /// The descriptor is readable because a slot is free.
     more: bool,
@@ -318,6 +322,15 @@ impl Injector {
             limit: state.interface.limit(false),
         };
         (result, pushed)
+    }
+
+    /// Frames that are dropped though none of ours is in the queue are tried again for so
+    /// long, and then, until that has not happened for a while, not at all: what a bridge
+    /// carries for others shall not wait behind them.
+    pub(super) fn give_up_after(&self, patience: Duration) {
+        let mut state = self.state.lock();
+        state.give_up_after = patience.min(GIVE_UP_AFTER);
+        state.gave_up = Some(Duration::ZERO);
     }
 
     /// Takes back the frames that wait, for a bridge: it has no use for old ones. How many.
@@ -977,16 +990,20 @@ impl State {
                 }
                 let since = *self.refused_since.get_or_insert(now);
                 // IFF_RUNNING follows the carrier up to a second later.
-                let has_carrier = self.interface.has_carrier(socket);
+                let has_carrier = self.interface.keeps_carrier(socket, now);
                 if !has_carrier && !self.ignores_link() {
                     self.interface.set_down();
                     self.refused_since = None;
                     return Err(link_down());
                 }
-                if has_carrier && now.saturating_sub(since) < GIVE_UP_AFTER {
+                let again = self
+                    .gave_up
+                    .is_some_and(|last| now.saturating_sub(last) < GIVE_UP_AFTER);
+                if has_carrier && !again && now.saturating_sub(since) < self.give_up_after {
                     return Ok(false);
                 }
                 self.refused_since = None;
+                self.gave_up = self.gave_up.map(|_| now);
                 let mut first = true;
                 let mut dropped = None;
                 self.order.refuse(

@@ -178,7 +178,8 @@ pub struct netring_bridge_stats {
     /// QinQ or 802.1ad the other interface needs an MTU that is 4 larger.
     pub too_large: u64,
     /// Packets dropped because the other interface took none for `patience_us`: its
-    /// queue, or the socket's send buffer, was full.
+    /// queue, or the socket's send buffer, was full; or because its queueing discipline, a
+    /// tc filter or its driver drops them (the kernel says the same of that).
     pub ring_full: u64,
     /// Packets dropped because the other interface's link was down.
     pub link_down: u64,

@@ -542,13 +542,15 @@ static void test_too_large(void)
     heard_frames(to, 21, 10, 60, 60, "what comes after larger ones");
     await_received(run.bridge, A, 30);
     is_int(bridge_stats(run.bridge, A).too_large, 10, "larger ones");
+    netring_bridge_info(run.bridge, &info, sizeof info);
+    is_int(info.frame_limit_b, 1014, "what it takes now");
     net_link_mtu("vb", 1500);
     send_frames(from, 31, 10, 1514);
     heard_frames(to, 31, 10, 1514, 1514, "with its MTU back");
     run_stop(&run, "too large");
     adds_up(run.bridge, A, "too large");
     netring_bridge_info(run.bridge, &info, sizeof info);
-    is_int(info.frame_limit_b, 1514, "what it takes now");
+    is_int(info.frame_limit_b, 1514, "what it takes again");
     netring_bridge_close(run.bridge);
 
     /* Larger than what there is memory for. */
@@ -626,6 +628,39 @@ static void test_slow(void)
     adds_up(run.bridge, A, "slow, with a long queue");
     netring_bridge_close(run.bridge);
     net_queue_none("vb");
+    close(from);
+    close(to);
+}
+
+/* What is dropped before the driver has no queue to wait for, and nothing waits behind it. */
+static void test_dropped(void)
+{
+    static const char *const links[] = {"wa", "va", "vb", "wb"};
+    enum { LARGE = 2500, ALL = 50 }; /* the bucket holds 2000 bytes: sch_tbf.c drops more */
+    int from = net_sender("wa"), to = listener("wb");
+    struct run run = {.bridge = bridge_open(NULL), .directions = A};
+    struct netring_bridge_stats stats;
+    uint8_t large[LARGE];
+
+    for (size_t i = 0; i < COUNT(links); i++)
+        net_link_mtu(links[i], 3000);
+    run_ready(&run, from, to);
+    net_queue_slow("vb", 10000000, 1000000);
+    memset(large + frame_make(large, 60, not_there), 0, LARGE - 60);
+    for (int i = 0; i < ALL; i++)
+        net_send(from, large, LARGE);
+    send_frames(from, 0, ALL, 60);
+    await_received(run.bridge, A, 2 * ALL);
+    heard_frames(to, 0, ALL, 60, 60, "what comes behind it does not wait");
+    stats = bridge_stats(run.bridge, A);
+    is_int(stats.ring_full, ALL, "what was dropped");
+    is_int(stats.forwarded, ALL, "what was not");
+    run_stop(&run, "dropped");
+    adds_up(run.bridge, A, "dropped");
+    netring_bridge_close(run.bridge);
+    net_queue_none("vb");
+    for (size_t i = 0; i < COUNT(links); i++)
+        net_link_mtu(links[i], 1500);
     close(from);
     close(to);
 }
@@ -749,10 +784,13 @@ static atomic_int stop_errno;
 
 static void on_signal(int number)
 {
+    const int before = errno;
+
     (void)number;
     errno = 4711;
     netring_bridge_stop(to_stop);
     atomic_store(&stop_errno, errno);
+    errno = before;
 }
 
 static int stop_in_callback(void *user, uint32_t direction, struct netring_packet *packets,
@@ -1450,6 +1488,7 @@ int main(void)
     test_tags();
     test_too_large();
     test_slow();
+    test_dropped();
     test_down();
     test_removed();
     test_ends();

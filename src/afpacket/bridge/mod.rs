@@ -235,7 +235,7 @@ impl Bridge {
                 match side.socket.bind(ETH_P_ALL, side.ifindex as i32) {
                     Ok(()) => state.hooked = true,
                     // Told below.
-                    Err(Errno(libc::ENODEV)) => side.gone.store(true, Ordering::Relaxed),
+                    Err(Errno(libc::ENODEV)) => self.lose(side),
                     Err(errno) => return Err(no_bind(errno, &side.name)),
                 }
             }
@@ -267,11 +267,12 @@ impl Bridge {
                         // Of the other side: told with its name.
                         Kind::InterfaceNotFound => {
                             let side = &self.sides[1 - *at];
-                            side.gone.store(true, Ordering::Relaxed);
+                            self.lose(side);
                             gone(side)
                         }
                         _ => error,
                     })?;
+                direction.frame_limit.store(state.frame_limit(), Ordering::Relaxed);
                 more |= again;
                 if look {
                     self.look(side);
@@ -290,8 +291,7 @@ impl Bridge {
     /// Reads the kernel's counters before they wrap.
     fn count(&self, served: &[Served<'_>]) {
         let now = clock::monotonic_coarse();
-        for Served { at, direction, state } in served {
-            direction.frame_limit.store(state.frame_limit(), Ordering::Relaxed);
+        for Served { at, .. } in served {
             let side = &self.sides[*at];
             let mut kernel = side.kernel.lock();
             if kernel.is_due(now, crate::afpacket::counters::Due::Later) {
@@ -308,7 +308,7 @@ impl Bridge {
         if self.signals.is_stopped() {
             return Err(Error::new(Kind::Shutdown, "stop", "the bridge is stopped"));
         }
-        match self.sides.iter().find(|side| side.gone.load(Ordering::Relaxed)) {
+        match self.sides.iter().find(|side| side.gone.load(Ordering::Acquire)) {
             Some(side) => Err(gone(side)),
             None => Ok(()),
         }
@@ -343,19 +343,22 @@ impl Bridge {
         Ok(())
     }
 
-    /// Finds out whether an interface was removed. What tells of it goes on telling, if
-    /// so: to the other thread, too.
+    /// Finds out whether an interface was removed.
     fn look(&self, side: &Side) -> bool {
-        if side.socket.bound().is_ok_and(|address| address.sll_ifindex == -1) {
-            side.gone.store(true, Ordering::Relaxed);
-        } else if let Some(watch) = &side.watch {
+        if let Some(watch) = &side.watch {
             watch.clear();
-            // Told in between.
-            if side.socket.bound().is_ok_and(|address| address.sll_ifindex == -1) {
-                side.gone.store(true, Ordering::Relaxed);
-            }
         }
-        side.gone.load(Ordering::Relaxed)
+        // After that: what it tells from here on is told anew.
+        if side.socket.bound().is_ok_and(|address| address.sll_ifindex == -1) {
+            self.lose(side);
+        }
+        side.gone.load(Ordering::Acquire)
+    }
+
+    /// An interface was removed: both threads are told, whichever saw it.
+    fn lose(&self, side: &Side) {
+        side.gone.store(true, Ordering::Release);
+        self.signals.end_waits();
     }
 
     /// Ends every run, now and later. Async-signal-safe.

@@ -6,6 +6,7 @@ use crate::afpacket::injector::{Injector, Pushed};
 use crate::error::{Kind, Result};
 use crate::slot::Slot;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// What became of frames that waited.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,7 @@ impl Outlet {
             asked.netns_fd = fd;
         }
         let injector = Injector::open(interface, &asked)?;
+        injector.give_up_after(Duration::from_micros(config.patience_us.into()));
         let limit = injector.info().frame_limit;
         let capacity = config.slot_size();
         Ok(Self { injector, waiting: 0, for_socket: false, holes: false, limit, capacity })

@@ -53,6 +53,8 @@ pub(super) struct Interface {
     not_running_since: Option<Duration>,
     /// It was down, and has been found up then.
     up_since: Option<Duration>,
+    /// When it was last known to have a carrier, by asking the driver.
+    carrier_seen: Duration,
 }
 
 impl Interface {
@@ -71,6 +73,7 @@ impl Interface {
             looked_at: Duration::ZERO,
             not_running_since: None,
             up_since: None,
+            carrier_seen: Duration::ZERO,
         }
     }
 
@@ -162,6 +165,18 @@ impl Interface {
             Ethtool::through(socket.fd())?.has_link(&name)
         });
         asked.unwrap_or(true)
+    }
+
+    /// The same; that there was one is good for a while.
+    pub(super) fn keeps_carrier(&mut self, socket: &Socket, now: Duration) -> bool {
+        if now.saturating_sub(self.carrier_seen) < GOOD_FOR {
+            return true;
+        }
+        let has_carrier = self.has_carrier(socket);
+        if has_carrier {
+            self.carrier_seen = now;
+        }
+        has_carrier
     }
 
     /// Whether any frame of that length is one it takes.

@@ -12,7 +12,7 @@ use super::ring::Ring;
 use super::slots::Slots;
 use super::stamps::Stamps;
 use super::waiter::Waiter;
-use super::{Blocked, Injector, InjectorInfo, InjectorStats, State};
+use super::{Blocked, GIVE_UP_AFTER, Injector, InjectorInfo, InjectorStats, State};
 use crate::afpacket::open::{
     interface_name, no_bind, no_lookup, no_waiter, not_found, option, shown,
 };
@@ -166,6 +166,8 @@ impl Injector {
             stuck: false,
             failing: false,
             refused_since: None,
+            give_up_after: GIVE_UP_AFTER,
+            gave_up: None,
             stats: InjectorStats::default(),
             more: false,
             watched: false,
