@@ -2192,7 +2192,7 @@ struct netring_frame {
 /**
  * Frames go to the driver without a queueing discipline (PACKET_QDISC_BYPASS, Linux
  * 3.14): less work for each; nothing queues, so a device that is busy is
- * back-pressure at once; no tc filter sees them.
+ * back-pressure at once; no tc filter sees them, and no capture on this host.
  */
 #define NETRING_INJECTOR_QDISC_BYPASS 0x1
 /**
@@ -2243,12 +2243,12 @@ struct netring_injector_config {
      */
     uint64_t memory_limit;
     /**
-     * Frames leave no faster than that, in `rate_unit`; 0 (default) with
-     * NETRING_RATE_NONE. At most 1.4 ms' worth of frames leave at once; what has waited
-     * longer than it should (a thread that was not woken in time) is made up for at
-     * 105 % of the rate. There is no thread behind it: calls that hand
-     * over take what is due, those that wait go on until more is. What waits its turn is
-     * in slots: few of them (`slot_count`) keep it short.
+     * Frames leave no faster than that, in `rate_unit`: 1 to 10^9 packets or 1 to 10^12
+     * bits a second; 0 (default) with NETRING_RATE_NONE. At most 1.4 ms' worth of frames
+     * leave at once; what has waited longer than it should (a thread that was not woken
+     * in time), up to 100 ms, is made up for at 105 % of the rate. There is no thread
+     * behind it: calls that hand over take what is due, those that wait go on until more
+     * is. What waits its turn is in slots: few of them (`slot_count`) keep it short.
      */
     uint64_t rate;
     /** NETRING_RATE_*. */
@@ -2626,6 +2626,9 @@ int netring_injector_send_batch(struct netring_injector *injector,
  * changes that with them, or writes the whole checksum and clears the bit in `status`.
  * (For TCP without vnet header it is computed all anew.)
  *
+ * A capture of the same interface receives what is sent, too: with
+ * NETRING_CAPTURE_IGNORE_OUTGOING a program that sends back does not answer itself.
+ *
  * `size` is sizeof(struct netring_packet) of the caller's header. The block must not
  * be released meanwhile: that would wait for the call.
  *
@@ -2784,7 +2787,8 @@ int netring_injector_last_error(struct netring_injector *injector, struct netrin
 #define NETRING_BRIDGE_NETNS_FD_B 0x2
 /**
  * Packets go to the driver past the queueing discipline (PACKET_QDISC_BYPASS):
- * what the driver has no room for is dropped there, and not told.
+ * nothing queues, so a driver without room is a side that takes none
+ * (`patience_us`); no tc filter sees them, and no capture on this host.
  */
 #define NETRING_BRIDGE_QDISC_BYPASS 0x4
 /**
@@ -2809,7 +2813,7 @@ struct netring_bridge_config {
     /**
      * Bytes that the packets' memory of both directions may take; 0 (default): as
      * for captures. It is twice `batch` packets of `packet_size` for each direction,
-     * 17 MiB by default, of which the machine gives what packets have touched.
+     * 16 MiB by default, of which the machine gives what packets have touched.
      */
     uint64_t memory_limit;
     /**

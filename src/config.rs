@@ -267,7 +267,8 @@ impl CaptureConfig {
             return Err(Error::config(
                 "flags",
                 "NETRING_CAPTURE_VNET_HEADER does not go with NETRING_CAPTURE_IMMEDIATE: one \
-                 packet without such a header would end the ring's intake for good",
+                 packet without such a header would end the ring's intake for good; use a short \
+                 block_timeout instead",
             ));
         }
         let frames = self.frame_count();

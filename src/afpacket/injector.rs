@@ -817,12 +817,21 @@ impl State {
     }
 
     fn too_large(&self, len: u32) -> Error {
+        // Larger slots alone would not help where the interface takes no such frame.
+        let limit = self.interface.limit(true).filter(|_| self.flags & flags::VNET_HEADER == 0);
+        let remedy = match limit {
+            Some(limit) if len > limit => format!(
+                "the interface takes none either with its MTU of {}: raise that and open the \
+                 injector again, or send a super-packet with NETRING_INJECTOR_VNET_HEADER",
+                self.interface.mtu
+            ),
+            _ => "open the injector with a larger slot_size".to_owned(),
+        };
         Error::new(
             Kind::FrameTooLarge,
             "slot_size",
             format!(
-                "a frame of {len} bytes is larger than a slot, which holds {}: open the injector \
-                 with a larger slot_size",
+                "a frame of {len} bytes is larger than a slot, which holds {}: {remedy}",
                 self.capacity
             ),
         )

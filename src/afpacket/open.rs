@@ -310,7 +310,7 @@ pub(super) fn interface_name(interface: &[u8]) -> Result<CString> {
         Error::config("interface", format!("interface name {:?} {why}", shown(interface)))
     };
     if interface.is_empty() {
-        return Err(refused("is empty: name an interface, or \"any\""));
+        return Err(refused("is empty: name an interface"));
     }
     if interface.len() >= NAME_SIZE {
         return Err(refused("is longer than 15 bytes: use the interface's short name"));

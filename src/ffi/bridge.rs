@@ -44,7 +44,8 @@ pub const NETRING_BRIDGE_NETNS_FD_A: u64 = 0x1;
 /// The second interface is in the network namespace `netns_fd_b`.
 pub const NETRING_BRIDGE_NETNS_FD_B: u64 = 0x2;
 /// Packets go to the driver past the queueing discipline (PACKET_QDISC_BYPASS):
-/// what the driver has no room for is dropped there, and not told.
+/// nothing queues, so a driver without room is a side that takes none
+/// (`patience_us`); no tc filter sees them, and no capture on this host.
 pub const NETRING_BRIDGE_QDISC_BYPASS: u64 = 0x4;
 /// The interfaces are left as they are: without promiscuous mode, most receive only
 /// what is addressed to them.
@@ -80,7 +81,7 @@ pub struct netring_bridge_config {
     pub flags: u64,
     /// Bytes that the packets' memory of both directions may take; 0 (default): as
     /// for captures. It is twice `batch` packets of `packet_size` for each direction,
-    /// 17 MiB by default, of which the machine gives what packets have touched.
+    /// 16 MiB by default, of which the machine gives what packets have touched.
     pub memory_limit: u64,
     /// Packets that are received, judged and sent together, at most: 1 to 1024.
     /// Default 64. As many may wait for a side that takes none.

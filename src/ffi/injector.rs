@@ -599,6 +599,9 @@ pub unsafe extern "C" fn netring_injector_send_batch(
 /// changes that with them, or writes the whole checksum and clears the bit in `status`.
 /// (For TCP without vnet header it is computed all anew.)
 ///
+/// A capture of the same interface receives what is sent, too: with
+/// NETRING_CAPTURE_IGNORE_OUTGOING a program that sends back does not answer itself.
+///
 /// `size` is sizeof(struct netring_packet) of the caller's header. The block must not
 /// be released meanwhile: that would wait for the call.
 ///

@@ -26,7 +26,7 @@ pub const NETRING_RATE_BITS: u32 = 2;
 
 /// Frames go to the driver without a queueing discipline (PACKET_QDISC_BYPASS, Linux
 /// 3.14): less work for each; nothing queues, so a device that is busy is
-/// back-pressure at once; no tc filter sees them.
+/// back-pressure at once; no tc filter sees them, and no capture on this host.
 pub const NETRING_INJECTOR_QDISC_BYPASS: u64 = 0x1;
 /// Hand frames over whatever the link is. Without it, while the interface is set down
 /// or has no carrier, they stay and calls that hand over return NETRING_ENETDOWN: the
@@ -76,12 +76,12 @@ pub struct netring_injector_config {
     /// the available memory or the control group's room: more are shrunk, down to a
     /// quarter of their number, or refused.
     pub memory_limit: u64,
-    /// Frames leave no faster than that, in `rate_unit`; 0 (default) with
-    /// NETRING_RATE_NONE. At most 1.4 ms' worth of frames leave at once; what has waited
-    /// longer than it should (a thread that was not woken in time) is made up for at
-    /// 105 % of the rate. There is no thread behind it: calls that hand
-    /// over take what is due, those that wait go on until more is. What waits its turn is
-    /// in slots: few of them (`slot_count`) keep it short.
+    /// Frames leave no faster than that, in `rate_unit`: 1 to 10^9 packets or 1 to 10^12
+    /// bits a second; 0 (default) with NETRING_RATE_NONE. At most 1.4 ms' worth of frames
+    /// leave at once; what has waited longer than it should (a thread that was not woken
+    /// in time), up to 100 ms, is made up for at 105 % of the rate. There is no thread
+    /// behind it: calls that hand over take what is due, those that wait go on until more
+    /// is. What waits its turn is in slots: few of them (`slot_count`) keep it short.
     pub rate: u64,
     /// NETRING_RATE_*.
     pub rate_unit: u32,
@@ -174,13 +174,19 @@ pub(crate) unsafe fn injector_config(
             return Err(Error::config(
                 "rate",
                 format!(
-                    "rate {rate} is out of range: 0 with NETRING_RATE_NONE, 1 to 10^9 with \
-                     NETRING_RATE_PACKETS, 1 to 10^12 with NETRING_RATE_BITS"
+                    "rate {rate} is out of range for this rate_unit: 0 with NETRING_RATE_NONE, 1 to \
+                     10^9 with NETRING_RATE_PACKETS, 1 to 10^12 with NETRING_RATE_BITS"
                 ),
             ));
         }
         (unknown, _) => {
-            return Err(Error::config("rate_unit", format!("there is no rate_unit {unknown}")));
+            return Err(Error::config(
+                "rate_unit",
+                format!(
+                    "there is no rate_unit {unknown}: NETRING_RATE_NONE, NETRING_RATE_PACKETS or \
+                     NETRING_RATE_BITS"
+                ),
+            ));
         }
     };
     if config.reserved != 0 {

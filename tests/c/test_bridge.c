@@ -1307,7 +1307,7 @@ static void test_open(void)
     netring_bridge_config_init(&config, sizeof config);
     config.memory_limit = 100000;
     open_refused("va", "vb", &config,
-                 &(struct failure){NETRING_EMMAP, ENOMEM, "memory_limit", {"50000"}},
+                 &(struct failure){NETRING_EMMAP, ENOMEM, "memory_limit", {"50000", "packet_size"}},
                  "a memory limit");
     open_refused("va", "va", NULL,
                  &(struct failure){NETRING_EINVAL, 0, "interface", {"are one interface"}},

@@ -468,8 +468,8 @@ static void test_bad_commits(const struct method *method)
 
     spoilt(&g, &(struct netring_slot){.len = 1515}, NETRING_EMSGSIZE, "MTU 1500",
            "a byte too long");
-    spoilt(&g, &(struct netring_slot){.len = 0x10000}, NETRING_EMSGSIZE, "65536",
-           "too long for a slot");
+    spoilt(&g, &(struct netring_slot){.len = 0x10000}, NETRING_EMSGSIZE, "MTU of 1500",
+           "too long for a slot, and for the interface");
     spoilt(&g, &(struct netring_slot){.len = UINT32_MAX}, NETRING_EMSGSIZE, "4294967295",
            "four billion bytes");
     spoilt(&g, &(struct netring_slot){.len = 13}, NETRING_EINVAL, "14",

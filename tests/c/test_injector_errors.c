@@ -79,7 +79,7 @@ static void test_values(void)
         {"method 1", FIELD(method), 1, "method", {"1"}},
         {"method 5", FIELD(method), 5, "method", {"5"}},
         {"a V3 ring", FIELD(method), 3, "method", {"3", "TPACKET2"}},
-        {"rate_unit 3", FIELD(rate_unit), 3, "rate_unit", {"3"}},
+        {"rate_unit 3", FIELD(rate_unit), 3, "rate_unit", {"3", "RATE_BITS"}},
         {"a unit without a rate", FIELD(rate_unit), 1, "rate", {"0"}},
         {"a rate without a unit", FIELD(rate), 1000, "rate", {"1000", "RATE_NONE"}},
         {"unknown flags",

@@ -564,8 +564,18 @@ fn prepare(name: CString, config: &BridgeConfig, at: usize) -> Result<Prepared> 
     Ok(Prepared { place, name, ifindex, config: as_capture })
 }
 
-/// An error about a namespace names the one of the two that it is about.
+/// An error about a namespace names the one of the two that it is about; one about memory,
+/// the fields of a bridge that decide it.
 fn of_side(error: Error, at: usize) -> Error {
+    if error.kind == Kind::Mmap {
+        let halves = if error.option == "memory_limit" {
+            " (each direction has half of memory_limit)"
+        } else {
+            ""
+        };
+        let message = error.message.replace("slot_count or slot_size", "batch or packet_size");
+        return Error { message: message + halves, ..error };
+    }
     let field = ["netns_fd_a", "netns_fd_b"][at];
     if error.option != "netns_fd" {
         return error;
