@@ -2,6 +2,7 @@
 //! anything; every function is one kernel request.
 
 pub mod affinity;
+pub mod bpf;
 pub mod clock;
 pub mod environment;
 pub mod epoll;
