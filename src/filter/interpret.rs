@@ -177,7 +177,7 @@ fn value(operand: Operand, x: u32) -> u32 {
 }
 
 /// A op b; `None` for a division by 0.
-fn arithmetic(op: Alu, a: u32, b: u32) -> Option<u32> {
+pub(super) fn arithmetic(op: Alu, a: u32, b: u32) -> Option<u32> {
     Some(match op {
         Alu::Add => a.wrapping_add(b),
         Alu::Subtract => a.wrapping_sub(b),

@@ -26,6 +26,7 @@ pub mod expression;
 mod instruction;
 mod interpret;
 mod program;
+pub mod translate;
 mod validate;
 mod variant;
 mod view;

@@ -56,6 +56,25 @@ impl Filter {
         }
     }
 
+    /// The program for frames of a link type that have their tags in them, as XDP
+    /// programs see them.
+    ///
+    /// # Errors
+    /// `NotSupported`: it is an eBPF program. `Filter`: an expression has no meaning for
+    /// the link type.
+    pub fn in_frame(&self, link_type: u16) -> Result<Program> {
+        match self {
+            Self::Program(program) => Ok(program.clone()),
+            Self::Expression(expression) => expression.in_frame(link_type),
+            Self::Ebpf(_) => Err(Error::new(
+                Kind::NotSupported,
+                "filter",
+                "not supported: an eBPF socket filter cannot be made part of an XDP program; make \
+                 a filter of classic BPF instructions or of an expression",
+            )),
+        }
+    }
+
     /// The program; of an expression, that for Ethernet, or for raw IP if it has no
     /// meaning there.
     ///

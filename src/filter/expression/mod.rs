@@ -133,6 +133,23 @@ impl Expression {
         program
     }
 
+    /// The program for frames that have all their tags in them, as XDP programs see
+    /// them: there tcpdump's meaning is that of the wire, too.
+    ///
+    /// # Errors
+    /// As of `new`: the expression may have no meaning for it.
+    pub fn in_frame(&self, link_type: u16) -> Result<Program> {
+        let Inner { scanned, options, .. } = &*self.0;
+        let program = made_by_libpcap(scanned, Options { tcpdump: false, ..*options }, link_type);
+        let program =
+            program.and_then(|program| wire::rewritten(&program, false, scanned.ancillary));
+        program.map_err(
+            |error| {
+                if error.kind == Kind::Filter { meant(error, link_type) } else { error }
+            },
+        )
+    }
+
     /// One program for packets of all link types of "any".
     ///
     /// # Errors
@@ -223,6 +240,15 @@ fn dlt(link_type: u16) -> i32 {
 }
 
 fn compile(scanned: &Scanned, options: Options, link_type: u16) -> Result<Program> {
+    let program = made_by_libpcap(scanned, options, link_type)?;
+    if options.tcpdump {
+        return wire::keeping_all(&program);
+    }
+    wire::rewritten(&program, link_type == NETRING_LINKTYPE_ETHERNET, scanned.ancillary)
+}
+
+/// As it comes, but one that the kernel takes.
+fn made_by_libpcap(scanned: &Scanned, options: Options, link_type: u16) -> Result<Program> {
     if link_type == NETRING_LINKTYPE_UNKNOWN {
         return Err(Error::new(
             Kind::Filter,
@@ -234,11 +260,7 @@ fn compile(scanned: &Scanned, options: Options, link_type: u16) -> Result<Progra
     // So that a fork is noticed.
     fork::claim()?;
     let made = Libpcap::with(|libpcap| ask(&libpcap, scanned, options, link_type));
-    let program = wire::checked(&made.map_err(|reason| no_libpcap(&reason))??)?;
-    if options.tcpdump {
-        return wire::keeping_all(&program);
-    }
-    wire::rewritten(&program, link_type == NETRING_LINKTYPE_ETHERNET, scanned.ancillary)
+    wire::checked(&made.map_err(|reason| no_libpcap(&reason))??)
 }
 
 /// The program as libpcap makes it.
