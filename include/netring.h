@@ -2316,8 +2316,8 @@ struct netring_injector_info {
     /** Its MTU now. */
     uint32_t mtu;
     /**
-     * Bytes of the largest frame that it takes now: MTU and link-layer header; 4 more
-     * with a VLAN tag (0x8100).
+     * Bytes of the largest frame that it takes now: MTU and link-layer header; on
+     * Ethernet interfaces (not lo) 4 more with a VLAN tag (0x8100).
      */
     uint32_t frame_limit;
     /** The running kernel, 0x00MMmmpp. */
@@ -2385,7 +2385,10 @@ struct netring_injector_stats {
      * timestamps that nobody fetched. Known when nothing is in flight.
      */
     uint64_t timestamps_lost;
-    /** System calls that handed frames over. */
+    /**
+     * Times that frames were handed over: a system call each, several where sendmmsg
+     * has to go on.
+     */
     uint64_t kicks;
     /** Of them, those that the full send buffer ended (EAGAIN): back-pressure. */
     uint64_t full_socket;
@@ -2718,8 +2721,10 @@ int netring_injector_info(struct netring_injector *injector,
  * A descriptor for poll, epoll, io_uring and event loops: readable (POLLIN) while
  * netring_injector_reserve with a timeout of 0 would return something other than 0. It
  * is not while every slot is handed out, with the kernel, or waits because of
- * back-pressure or the rate. Right for level- and edge-triggered loops. Returns the
- * descriptor, 0 or more.
+ * back-pressure or the rate. Right for level-triggered loops, and for edge-triggered
+ * ones that reserve until 0. Of slots that a ring gets back the kernel tells only while
+ * less than half of `send_buffer` is in use: on a slow link many come at once. Returns
+ * the descriptor, 0 or more.
  *
  * Errors: NETRING_EBADF, not an injector. MT-Safe.
  * Ownership: the injector's; do not close it, read from it, or use it after

@@ -1005,9 +1005,8 @@ impl State {
                     self.refused_since = None;
                     return Err(link_down());
                 }
-                let again = self
-                    .gave_up
-                    .is_some_and(|last| now.saturating_sub(last) < GIVE_UP_AFTER);
+                let again =
+                    self.gave_up.is_some_and(|last| now.saturating_sub(last) < GIVE_UP_AFTER);
                 if has_carrier && !again && now.saturating_sub(since) < self.give_up_after {
                     return Ok(false);
                 }

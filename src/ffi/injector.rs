@@ -50,8 +50,8 @@ pub struct netring_injector_info {
     pub link_type: u32,
     /// Its MTU now.
     pub mtu: u32,
-    /// Bytes of the largest frame that it takes now: MTU and link-layer header; 4 more
-    /// with a VLAN tag (0x8100).
+    /// Bytes of the largest frame that it takes now: MTU and link-layer header; on
+    /// Ethernet interfaces (not lo) 4 more with a VLAN tag (0x8100).
     pub frame_limit: u32,
     /// The running kernel, 0x00MMmmpp.
     pub kernel_version: u32,
@@ -105,7 +105,8 @@ pub struct netring_injector_stats {
     /// of (dropped on the way, by a device that gives none, or there was no room), and
     /// timestamps that nobody fetched. Known when nothing is in flight.
     pub timestamps_lost: u64,
-    /// System calls that handed frames over.
+    /// Times that frames were handed over: a system call each, several where sendmmsg
+    /// has to go on.
     pub kicks: u64,
     /// Of them, those that the full send buffer ended (EAGAIN): back-pressure.
     pub full_socket: u64,
@@ -767,8 +768,10 @@ pub unsafe extern "C" fn netring_injector_info(
 /// A descriptor for poll, epoll, io_uring and event loops: readable (POLLIN) while
 /// netring_injector_reserve with a timeout of 0 would return something other than 0. It
 /// is not while every slot is handed out, with the kernel, or waits because of
-/// back-pressure or the rate. Right for level- and edge-triggered loops. Returns the
-/// descriptor, 0 or more.
+/// back-pressure or the rate. Right for level-triggered loops, and for edge-triggered
+/// ones that reserve until 0. Of slots that a ring gets back the kernel tells only while
+/// less than half of `send_buffer` is in use: on a slow link many come at once. Returns
+/// the descriptor, 0 or more.
 ///
 /// Errors: NETRING_EBADF, not an injector. MT-Safe.
 /// Ownership: the injector's; do not close it, read from it, or use it after

@@ -62,6 +62,23 @@ static void is_suited(const char *interface, uint32_t method)
     is_int(netring_injector_close(injector), 0, "auto on %s: close", interface);
 }
 
+/* Only Ethernet may have a tag besides. */
+static void test_tag_on_lo(void)
+{
+    struct netring_injector_config config = inject_config(NETRING_METHOD_SENDMMSG, 4);
+    struct netring_injector *injector;
+    static uint8_t frame[70000];
+    uint32_t limit;
+
+    config.slot_size = sizeof frame;
+    injector = injector_open("lo", &config);
+    limit = injector_info(injector).frame_limit;
+    frame[12] = 0x81;
+    is_int(netring_injector_send(injector, frame, limit + 4, 0), NETRING_EMSGSIZE,
+           "a tag makes no frame longer on lo");
+    is_int(netring_injector_close(injector), 0, "a tag on lo: close");
+}
+
 static void test_suited(void)
 {
     is_suited("lo", NETRING_METHOD_SENDMMSG);
@@ -709,6 +726,7 @@ int main(void)
     sink_open(&sink, "vb");
     before = footprint_now();
     test_suited();
+    test_tag_on_lo();
     for (size_t i = 0; i < COUNT(methods); i++) {
         test_info(&methods[i]);
         test_exhaustion(&methods[i]);

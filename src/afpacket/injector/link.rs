@@ -44,6 +44,7 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Interface {
     ifindex: u32,
+    is_ethernet: bool,
     /// Bytes of the link-layer header, where that is known.
     pub(super) header: Option<u32>,
     pub(super) mtu: u32,
@@ -67,6 +68,7 @@ impl Interface {
         };
         Self {
             ifindex,
+            is_ethernet: hardware == arphrd::ETHER,
             header,
             mtu,
             link: Link::Up,
@@ -184,10 +186,10 @@ impl Interface {
         self.header.is_none_or(|header| (header..=self.mtu.saturating_add(header)).contains(&len))
     }
 
-    /// Bytes of the largest frame; `None`: the kernel knows. A tagged one may have the
-    /// tag besides (af_packet.c packet_extra_vlan_len_allowed).
+    /// Bytes of the largest frame; `None`: the kernel knows. On Ethernet a tagged one
+    /// may have the tag besides (af_packet.c packet_extra_vlan_len_allowed).
     pub(super) fn limit(&self, tagged: bool) -> Option<u32> {
-        let tag = if tagged { VLAN_TAG } else { 0 };
+        let tag = if tagged && self.is_ethernet { VLAN_TAG } else { 0 };
         Some(self.mtu.saturating_add(self.header?).saturating_add(tag))
     }
 }
