@@ -1,6 +1,8 @@
 /* What is between an injector and the wire: full queues and a small send buffer, which lose
  * nothing; a link that is down, has no carrier, comes back, or is removed; a close with frames in
- * every state; the rate. */
+ * every state; the rate.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "inject.h"
 
 #include <errno.h>
@@ -222,7 +224,8 @@ static void test_down(const struct method *method)
     net_link_up("va", true);
     net_await_carrier("va");
     sleep_ms(20);
-    is_int(netring_injector_drain(injector, (int)tap_patience(1000)), 1, "%s: the first call", what);
+    is_int(netring_injector_drain(injector, (int)tap_patience(1000)), 1, "%s: the first call",
+           what);
     frames_arrive(0, 10, what);
     injector_close(injector);
 

@@ -1,6 +1,8 @@
 /* Waiting for slots and for the kernel to be done: time limits, wakeup, stop, close and signals
  * during a wait; the descriptor, which is readable exactly while netring_injector_reserve(.., 0)
- * would return something else than 0: with poll, level and edge epoll; a fork. */
+ * would return something else than 0: with poll, level and edge epoll; a fork.
+ *
+ * no-archive: it takes long, and ASan has the archive too */
 #include "inject.h"
 
 #include <errno.h>
