@@ -169,7 +169,7 @@ int main(int argc, char **argv)
             break;
         case 's':
             seconds = strtod(optarg, &end);
-            if (end == optarg || *end != '\0' || seconds <= 0)
+            if (end == optarg || *end != '\0' || !(seconds > 0))
                 argc = 0;
             break;
         case 'A':

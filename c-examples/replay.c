@@ -57,6 +57,9 @@ static const char help[] =
 
 enum { EXIT_USAGE = 2, EXIT_SKIP = 77, MAX_BATCH = 256, NAMED = 10 };
 
+/* Nanoseconds from now that nobody waits for: 73 years, and sums do not overflow. */
+#define NEVER (INT64_MAX / 4)
+
 static struct options {
     const char *file, *interface;
     double speed; /* 0: not by time */
@@ -64,7 +67,7 @@ static struct options {
     uint64_t loops; /* 0: no end */
     size_t batch;
     bool verbose;
-} options = {.speed = 1, .longest_gap = INT64_MAX, .loops = 1, .batch = 64};
+} options = {.speed = 1, .longest_gap = NEVER, .loops = 1, .batch = 64};
 
 static struct netring_injector *injector;
 static struct netring_injector_info link_info;
@@ -267,7 +270,8 @@ static int64_t place_in_time(uint64_t time_ns, bool first_of_pass)
     if (!first_of_pass && before != 0) { /* a pass begins where the last one ended */
         const int64_t gap = (int64_t)(time_ns - before);
 
-        place += gap > options.longest_gap ? options.longest_gap : gap;
+        if (place < NEVER)
+            place += gap > options.longest_gap ? options.longest_gap : gap;
     }
     before = time_ns;
     return place;
@@ -277,7 +281,8 @@ static int64_t place_in_time(uint64_t time_ns, bool first_of_pass)
  * filled leaves before that. */
 static bool wait_until_due(int64_t place)
 {
-    const int64_t offset = (int64_t)((double)place / options.speed);
+    const double scaled = (double)place / options.speed;
+    const int64_t offset = scaled < (double)NEVER ? (int64_t)scaled : NEVER;
 
     while (now_ns() < begun + paused + offset) {
         int64_t left;
