@@ -308,10 +308,11 @@ static bool parse_rate(const char *text, struct netring_injector_config *config)
     double value = strtod(text, &end);
     const char *unit = *end == '\0' ? NULL : strchr(units, *end);
 
-    for (; unit != NULL && unit >= units; unit--)
-        value *= 1000;
-    if (*end != '\0' && strchr(units, *end) != NULL)
+    if (unit != NULL) {
+        for (long thousands = unit - units + 1; thousands > 0; thousands--)
+            value *= 1000;
         end++;
+    }
     config->rate_unit = strcmp(end, "bit") == 0 ? NETRING_RATE_BITS : NETRING_RATE_PACKETS;
     if ((*end != '\0' && config->rate_unit != NETRING_RATE_BITS) || !(value >= 1 && value < 1e15))
         return false;
