@@ -216,3 +216,38 @@ const char *call_name(const struct seccomp_data *call)
     snprintf(number, sizeof number, "call %d", call->nr);
     return number;
 }
+
+struct holdings holdings_now(const char *link)
+{
+    struct holdings now = {.footprint = footprint_now(), .link = link};
+    FILE *list = fopen("/proc/net/packet", "re");
+    char line[256];
+
+    if (!list)
+        tap_bail("/proc/net/packet: %s", strerror(errno));
+    while (fgets(line, sizeof line, list))
+        now.sockets++;
+    fclose(list);
+    if (link) {
+        now.promiscuity = net_promiscuity(link);
+        now.allmulti = net_allmulti(link);
+    }
+    return now;
+}
+
+const char *what_is_left(const struct holdings *before)
+{
+    struct holdings now = holdings_now(before->link);
+
+    if (now.footprint.descriptors != before->footprint.descriptors)
+        return "a descriptor is left";
+    if (now.footprint.mappings != before->footprint.mappings)
+        return "a mapping is left";
+    if (now.sockets != before->sockets)
+        return "a packet socket is left";
+    if (now.promiscuity != before->promiscuity)
+        return "promiscuous mode is left";
+    if (now.allmulti != before->allmulti)
+        return "all multicast is left";
+    return NULL;
+}

@@ -26,4 +26,16 @@ bool inject(struct injection *injection);
 /* The name of a system call. */
 const char *call_name(const struct seccomp_data *call);
 
+/* What a process has of the kernel's, and a link of it. */
+struct holdings {
+    struct footprint footprint;
+    int sockets; /* packet sockets of this namespace */
+    int promiscuity, allmulti;
+    const char *link;
+};
+/* `link`: may be NULL. */
+struct holdings holdings_now(const char *link);
+/* NULL, or what there is besides, or no more. */
+const char *what_is_left(const struct holdings *before);
+
 #endif

@@ -13,6 +13,30 @@
 
 enum { IPV4 = 20, IPV6 = 40, TCP = 20, UDP = 8, FIN = 1, PSH = 8, ACK = 16, CWR = 128 };
 
+const struct kind kinds[KINDS] = {
+    {.name = "TCP over IPv4", .protocol = 6, .gso_type = NETRING_GSO_TCPV4},
+    {.name = "TCP over IPv6", .six = true, .protocol = 6, .gso_type = NETRING_GSO_TCPV6},
+    {.name = "UDP over IPv4", .protocol = 17, .gso_type = NETRING_GSO_UDP_L4},
+    {.name = "UDP over IPv6", .six = true, .protocol = 17, .gso_type = NETRING_GSO_UDP_L4},
+    {.name = "TCP, tagged",
+     .protocol = 6,
+     .gso_type = NETRING_GSO_TCPV4,
+     .tpid = {0x8100},
+     .tci = {0x2005}},
+    {.name = "TCP over IPv6, 802.1ad",
+     .six = true,
+     .protocol = 6,
+     .gso_type = NETRING_GSO_TCPV6,
+     .tpid = {0x88a8},
+     .tci = {0xf007}},
+    {.name = "TCP, two tags",
+     .protocol = 6,
+     .gso_type = NETRING_GSO_TCPV4,
+     .tpid = {0x88a8, 0x8100},
+     .tci = {7, 9}},
+    {.name = "UDP, priority tag", .protocol = 17, .gso_type = NETRING_GSO_UDP_L4, .tpid = {0x8100}},
+};
+
 static void put16(uint8_t *at, size_t value)
 {
     at[0] = (uint8_t)(value >> 8);

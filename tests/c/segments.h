@@ -5,7 +5,7 @@
 
 #include "inject.h"
 
-enum { SUPER_MAX = 66 * 1024 };
+enum { SUPER_MAX = 66 * 1024, KINDS = 8 };
 
 /* A kind of packet. */
 struct kind {
@@ -15,6 +15,8 @@ struct kind {
     uint16_t tpid[2], tci[2]; /* tags, outermost first; tpid 0: none */
     uint8_t gso_type;         /* NETRING_GSO_*, what a super-packet of it is */
 };
+/* TCP and UDP, each over IPv4 and IPv6; then such with tags. */
+extern const struct kind kinds[KINDS];
 /* Writes one with so many bytes behind its headers; its checksum field has the sum of the pseudo
  * header. TCP has every flag that only one segment keeps. Returns its length. */
 size_t kind_make(uint8_t *frame, const struct kind *kind, size_t payload, uint32_t number);

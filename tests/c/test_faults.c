@@ -55,43 +55,6 @@ static struct netring_capture_config full_config(void)
 
 /* ---- what a fault must not change ---- */
 
-struct holdings {
-    struct footprint footprint;
-    int sockets, promiscuity, allmulti;
-};
-
-static struct holdings holdings_now(void)
-{
-    struct holdings now = {footprint_now(), 0, net_promiscuity("vb"), net_allmulti("vb")};
-    FILE *list = fopen("/proc/net/packet", "re");
-    char line[256];
-
-    if (!list)
-        tap_bail("/proc/net/packet: %s", strerror(errno));
-    while (fgets(line, sizeof line, list))
-        now.sockets++;
-    fclose(list);
-    return now;
-}
-
-/* NULL, or what is different. */
-static const char *different(const struct holdings *before)
-{
-    struct holdings now = holdings_now();
-
-    if (now.footprint.descriptors != before->footprint.descriptors)
-        return "a descriptor is left";
-    if (now.footprint.mappings != before->footprint.mappings)
-        return "a mapping is left";
-    if (now.sockets != before->sockets)
-        return "a packet socket is left";
-    if (now.promiscuity != before->promiscuity)
-        return "promiscuous mode is left";
-    if (now.allmulti != before->allmulti)
-        return "all multicast is left";
-    return NULL;
-}
-
 /* NULL, or what is wrong with a capture that must work: frames first..first+4 arrive. */
 static const char *does_not_work(struct netring_capture *capture, uint32_t first)
 {
@@ -270,7 +233,7 @@ static const char *open_is_wrong(const struct injection *injection, struct openi
     } else if (!opening->error.message[0]) {
         return "there is no message";
     }
-    return different(before);
+    return what_is_left(before);
 }
 
 /* True if the full configuration can be opened here. */
@@ -278,7 +241,7 @@ static bool test_open(void)
 {
     struct opening opening = {.config = full_config()};
     struct injection injection = {.job = opens, .user = &opening, .at = -1};
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now("vb");
     int calls, refused = 0;
 
     opens(&opening);
@@ -441,7 +404,7 @@ static void test_call(const char *name, void (*job)(void *user),
                       const char *(*is_wrong)(const struct injection *, struct calling *))
 {
     struct netring_capture_config config = small_config();
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now("vb");
     struct calling calling = {0};
     struct injection injection = {.job = job, .user = &calling, .at = -1};
     int calls = 1;
@@ -475,7 +438,7 @@ static void test_call(const char *name, void (*job)(void *user),
             if (!wrong && !whole)
                 wrong = "packets are missing, or there twice";
             if (!wrong)
-                wrong = different(&before);
+                wrong = what_is_left(&before);
             ok(!wrong, "%s, call %d of %d (%s) fails with %s: %s", name, at + 1, calls,
                at < 0 ? "none" : call_name(&injection.failed), strerror(errors[i]),
                netring_err_name(calling.rc));
@@ -492,12 +455,12 @@ static void test_call(const char *name, void (*job)(void *user),
 static void test_rebind(void)
 {
     struct netring_capture_config config = full_config();
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now("vb");
     struct calling calling = {0};
     struct injection injection = {.job = rebinds, .user = &calling, .at = -1};
     int here = sender, there = net_sender("wa"), calls = 1;
 
-    before = holdings_now();
+    before = holdings_now("vb");
     config.busy_poll = 0;
     for (int at = -1; at < calls; at++) {
         for (size_t i = 0; i < COUNT(errors); i++) {
@@ -528,7 +491,7 @@ static void test_rebind(void)
             if (!wrong && net_promiscuity("wb") > 0)
                 wrong = "promiscuous mode is left";
             if (!wrong)
-                wrong = different(&before);
+                wrong = what_is_left(&before);
             ok(!wrong, "rebind, call %d of %d (%s) fails with %s: %s", at + 1, calls,
                at < 0 ? "none" : call_name(&injection.failed), strerror(errors[i]),
                netring_err_name(calling.rc));
@@ -547,7 +510,7 @@ static void test_rebind(void)
 static void test_close(void)
 {
     struct netring_capture_config config = full_config();
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now("vb");
     struct calling calling = {0};
     struct injection injection = {
         .job = closes, .user = &calling, .at = -1, .copy_length = config.block_size};
@@ -578,7 +541,7 @@ static void test_close(void)
         records_free(&records);
         netring_block_release(block);
         if (!wrong)
-            wrong = different(&before);
+            wrong = what_is_left(&before);
         ok(!wrong, "close, call %d of %d (%s) fails", at + 1, calls,
            at < 0 ? "none" : call_name(&injection.failed));
         if (wrong)
@@ -607,7 +570,7 @@ static void descriptors_run_out(void *user)
     (void)user;
     getrlimit(RLIMIT_NOFILE, &all);
     for (int more = 0; more < 32 && most < 0; more++) {
-        struct holdings before = holdings_now();
+        struct holdings before = holdings_now("vb");
         const char *wrong = NULL;
 
         limit = (struct rlimit){(rlim_t)(next_descriptor() + more), all.rlim_max};
@@ -637,7 +600,7 @@ static void descriptors_run_out(void *user)
                 wrong = "the message has no remedy";
         }
         if (!wrong)
-            wrong = different(&before);
+            wrong = what_is_left(&before);
         ok(!wrong, "open with %d descriptors left: %s %s", more, netring_err_name(opening.rc),
            opening.rc ? opening.error.option : "");
         if (wrong)
@@ -749,7 +712,7 @@ static void test_storm(void)
     };
     enum { OPENS = 20, FLUSHES = 10 };
     struct netring_capture_config config = full_config();
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now("vb");
     timer_t storm = storm_begin();
     struct netring_capture *capture;
     struct records records = {0, 0, NULL};
@@ -824,7 +787,7 @@ static void test_storm(void)
     is_int(strange, 0, "a storm: no other result");
     timer_delete(storm);
     ok(signals > 1000, "a storm: %d signals", (int)signals);
-    ok(different(&before) == NULL, "a storm: nothing is left");
+    ok(what_is_left(&before) == NULL, "a storm: nothing is left");
 }
 
 int main(void)

@@ -17,36 +17,6 @@ enum { SLOTS = 64, FRAMES = 10, LENGTH = 100 };
 
 static struct sink sink; /* at vb */
 
-struct holdings {
-    struct footprint footprint;
-    int sockets;
-};
-
-static struct holdings holdings_now(void)
-{
-    struct holdings now = {footprint_now(), 0};
-    FILE *list = fopen("/proc/net/packet", "re");
-    char line[256];
-
-    if (!list)
-        tap_bail("/proc/net/packet: %s", strerror(errno));
-    while (fgets(line, sizeof line, list))
-        now.sockets++;
-    fclose(list);
-    return now;
-}
-
-/* NULL, or what is left. */
-static const char *left(const struct holdings *before)
-{
-    struct holdings now = holdings_now();
-
-    return now.footprint.descriptors != before->footprint.descriptors ? "a descriptor is left"
-           : now.footprint.mappings != before->footprint.mappings     ? "a mapping is left"
-           : now.sockets != before->sockets                           ? "a packet socket is left"
-                                                                      : NULL;
-}
-
 static const int errors[] = {EPERM, ENOMEM, EINTR, EAGAIN, ENOBUFS, EIO, EINVAL, ENETDOWN};
 
 struct calling {
@@ -146,14 +116,14 @@ static const char *open_is_wrong(const struct injection *injection, struct calli
     } else if (!c->error.option[0] || !c->error.message[0]) {
         wrong = "it does not say what failed";
     }
-    return wrong ? wrong : left(before);
+    return wrong ? wrong : what_is_left(before);
 }
 
 static bool test_open(const struct method *method)
 {
     struct calling c = {.config = inject_config(method->method, SLOTS)};
     struct injection injection = {.job = opens, .user = &c, .at = -1};
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now(NULL);
     int calls, failures = 0;
 
     c.config.flags |= NETRING_INJECTOR_QDISC_BYPASS;
@@ -262,7 +232,7 @@ static void discard_all(struct calling *c)
 static void test_call(const struct method *method, const char *name, void (*job)(void *user),
                       int least)
 {
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now(NULL);
     struct calling c = {.config = inject_config(method->method, SLOTS)};
     struct injection injection = {.job = job, .user = &c, .at = -1};
     int calls = 1;
@@ -304,7 +274,7 @@ static void test_call(const struct method *method, const char *name, void (*job)
             while (wrong && sink_next(&sink, 20) > 0)
                 ;
             if (!wrong)
-                wrong = left(&before);
+                wrong = what_is_left(&before);
             ok(!wrong, "%s: %s, call %d of %d (%s) fails with %s: %s", method->name, name, at + 1,
                calls, at < 0 ? "none" : call_name(&injection.failed), strerror(errors[i]),
                netring_err_name(c.rc));
@@ -328,7 +298,7 @@ static void closes(void *user)
 /* What it says did not leave, did not; the rest did. Nothing is left open. */
 static void test_close(const struct method *method)
 {
-    struct holdings before = holdings_now();
+    struct holdings before = holdings_now(NULL);
     struct calling c = {.config = inject_config(method->method, SLOTS)};
     struct injection injection = {.job = closes, .user = &c, .at = -1};
     int calls = 1;
@@ -356,7 +326,7 @@ static void test_close(const struct method *method)
                     : got != FRAMES - c.rc     ? "frames are missing"
                     : sink_next(&sink, 5) != 0 ? "frames left that it says did not"
                     : at == -1 && c.rc != 0    ? "frames did not leave"
-                                               : left(&before);
+                                               : what_is_left(&before);
             ok(!wrong, "%s: close, call %d of %d (%s) fails with %s: %d", method->name, at + 1,
                calls, at < 0 ? "none" : call_name(&injection.failed), strerror(errors[i]), c.rc);
             if (wrong)

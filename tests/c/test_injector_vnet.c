@@ -8,30 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct kind kinds[] = {
-    {.name = "TCP over IPv4", .protocol = 6, .gso_type = NETRING_GSO_TCPV4},
-    {.name = "TCP over IPv6", .six = true, .protocol = 6, .gso_type = NETRING_GSO_TCPV6},
-    {.name = "UDP over IPv4", .protocol = 17, .gso_type = NETRING_GSO_UDP_L4},
-    {.name = "UDP over IPv6", .six = true, .protocol = 17, .gso_type = NETRING_GSO_UDP_L4},
-    {.name = "TCP, tagged",
-     .protocol = 6,
-     .gso_type = NETRING_GSO_TCPV4,
-     .tpid = {0x8100},
-     .tci = {0x2005}},
-    {.name = "TCP over IPv6, 802.1ad",
-     .six = true,
-     .protocol = 6,
-     .gso_type = NETRING_GSO_TCPV6,
-     .tpid = {0x88a8},
-     .tci = {7}},
-    {.name = "TCP, two tags",
-     .protocol = 6,
-     .gso_type = NETRING_GSO_TCPV4,
-     .tpid = {0x88a8, 0x8100},
-     .tci = {7, 9}},
-    {.name = "UDP, priority tag", .protocol = 17, .gso_type = NETRING_GSO_UDP_L4, .tpid = {0x8100}},
-};
-
 static uint8_t packet[SUPER_MAX];
 static uint32_t kernel;
 
@@ -56,7 +32,7 @@ static void test_super(const struct method *method, struct sink *sink)
 {
     struct netring_injector *injector = open_vnet(method);
 
-    for (size_t k = 0; k < COUNT(kinds); k++) {
+    for (size_t k = 0; k < KINDS; k++) {
         const struct kind *kind = &kinds[k];
         size_t headers = kind_headers(kind);
         size_t most = 65535 - (headers - (kind->six ? kind_transport(kind) : kind_network(kind)));
@@ -113,11 +89,11 @@ static void test_ecn(const struct method *method, struct sink *sink)
 static void test_checksum(const struct method *method, struct sink *sink)
 {
     struct netring_injector *injector = open_vnet(method);
-    static uint8_t frames[COUNT(kinds)][1600];
-    struct netring_frame batch[COUNT(kinds)];
+    static uint8_t frames[KINDS][1600];
+    struct netring_frame batch[KINDS];
 
     memset(batch, 0, sizeof batch);
-    for (size_t k = 0; k < COUNT(kinds); k++) {
+    for (size_t k = 0; k < KINDS; k++) {
         struct netring_slot slot = {.len = 0};
 
         kind_vnet(&kinds[k], 0, &slot);
@@ -129,7 +105,7 @@ static void test_checksum(const struct method *method, struct sink *sink)
     }
     is_int(netring_injector_send_batch(injector, batch, sizeof *batch, COUNT(batch), 1000),
            COUNT(batch), "%s: a batch", method->name);
-    for (size_t k = 0; k < COUNT(kinds); k++)
+    for (size_t k = 0; k < KINDS; k++)
         sink_is_cut(sink, frames[k], batch[k].len, &kinds[k], 0, method->name);
     for (uint32_t i = 0; i < 20; i++) {
         uint8_t frame[FRAME_MAX];
