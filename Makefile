@@ -162,8 +162,7 @@ fmt:
 	cargo fmt
 	cd tools/header && cargo fmt
 	cd fuzz && cargo fmt
-	find c-examples include tests benches fuzz/src -name '*.c' -o -name '*.h' -o -name '*.hpp' -o -name '*.cpp' \
-		2>/dev/null | grep -v -e include/netring.h -e tests/abi/frozen/ | xargs -r clang-format -i
+	scripts/format.sh
 
 # Before a release: the functions of the header become those of the map, the library and the list.
 symbols: header

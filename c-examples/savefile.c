@@ -26,7 +26,7 @@ static const char help[] =
 /* Bytes and packets of each interface. */
 static struct count {
     uint64_t packets, bytes;
-} *counts;
+} * counts;
 static uint32_t count_size;
 
 static void count(const struct netring_packet *packet)

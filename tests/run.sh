@@ -284,6 +284,7 @@ else
     build >"$logs/build.log" 2>&1 || { tail -n 40 "$logs/build.log"; exit 1; }
 fi
 in_bash fmt 60 fmt
+suite format 60 scripts/format.sh --check
 in_bash clippy 600 clippy
 in_bash scripts 60 scripts
 in_bash rustdoc 300 rustdoc

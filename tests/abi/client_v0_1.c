@@ -1,5 +1,6 @@
-/* The first client: written for libnetring 0.1, compiled with the header of that day (frozen/netring.h),
- * linked with the library of today. It must go on building from that header and go on running.
+/* The first client: written for libnetring 0.1, compiled with the header of that day
+ * (frozen/netring.h), linked with the library of today. It must go on building from that header and
+ * go on running.
  *
  * On lo, in a network namespace of its own (the script makes it) or as root: opens a capture, sends
  * itself one UDP packet, receives it; then the same with a shorter (older) and a longer (newer)
@@ -17,12 +18,14 @@
 static const char payload[] = "libnetring 0.1, the first client";
 static int number, failed;
 
-static void check(int good, const char *what) {
+static void check(int good, const char *what)
+{
     printf("%sok %d - %s\n", good ? "" : "not ", ++number, what);
     failed += !good;
 }
 
-static void lo_up(void) {
+static void lo_up(void)
+{
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     struct ifreq request;
     memset(&request, 0, sizeof request);
@@ -35,23 +38,26 @@ static void lo_up(void) {
 }
 
 /* One UDP packet from this process to itself over lo. */
-static int send_one(void) {
+static int send_one(void)
+{
     struct sockaddr_in to;
     socklen_t size = sizeof to;
     int in = socket(AF_INET, SOCK_DGRAM, 0), out = socket(AF_INET, SOCK_DGRAM, 0);
     memset(&to, 0, sizeof to);
     to.sin_family = AF_INET;
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int good = bind(in, (struct sockaddr *)&to, size) == 0 &&
-               getsockname(in, (struct sockaddr *)&to, &size) == 0 &&
-               sendto(out, payload, sizeof payload, 0, (struct sockaddr *)&to, size) == sizeof payload;
+    int good =
+        bind(in, (struct sockaddr *)&to, size) == 0 &&
+        getsockname(in, (struct sockaddr *)&to, &size) == 0 &&
+        sendto(out, payload, sizeof payload, 0, (struct sockaddr *)&to, size) == sizeof payload;
     close(in);
     close(out);
     return good;
 }
 
 /* Waits up to two seconds for the packet. Returns how often it came. */
-static int receive(struct netring_capture *capture) {
+static int receive(struct netring_capture *capture)
+{
     int found = 0;
     for (int tries = 0; tries < 20 && !found; tries++) {
         struct netring_block *block;
@@ -67,7 +73,8 @@ static int receive(struct netring_capture *capture) {
         while ((n = netring_block_read(block, packets, sizeof packets[0], 8)) > 0)
             for (int i = 0; i < n; i++)
                 if (packets[i].caplen >= sizeof payload &&
-                    memcmp(packets[i].data + packets[i].caplen - sizeof payload, payload, sizeof payload) == 0)
+                    memcmp(packets[i].data + packets[i].caplen - sizeof payload, payload,
+                           sizeof payload) == 0)
                     found++;
         if (netring_block_release(block) != 0)
             return -1;
@@ -75,7 +82,8 @@ static int receive(struct netring_capture *capture) {
     return found;
 }
 
-static int round_trip(const struct netring_capture_config *config) {
+static int round_trip(const struct netring_capture_config *config)
+{
     struct netring_capture *capture;
     struct netring_error error;
     int rc = netring_capture_open("lo", config, &capture, &error);
@@ -91,7 +99,8 @@ static int round_trip(const struct netring_capture_config *config) {
     return rc < 0 ? rc : found;
 }
 
-int main(void) {
+int main(void)
+{
     /* What a newer header would have: more at the end. */
     struct {
         struct netring_capture_config known;
@@ -125,7 +134,8 @@ int main(void) {
     memset(&newer, 0, sizeof newer);
     newer.known = config;
     newer.known.size = sizeof newer;
-    check(round_trip(&newer.known) == 1, "a longer configuration with zeros beyond what the library knows");
+    check(round_trip(&newer.known) == 1,
+          "a longer configuration with zeros beyond what the library knows");
 
     newer.later[3] = 1;
     errno = 0;

@@ -1481,7 +1481,6 @@ int main(void)
     net_await_carrier("vb");
     before = footprint_now();
 
-
     test_open();
     test_frames();
     test_verdicts();
