@@ -73,6 +73,12 @@ impl Interface {
         }
     }
 
+    /// Whether its driver has this name.
+    pub fn is_driven_by(&self, name: &str) -> bool {
+        let driver = self.driver.unwrap_or_default();
+        driver.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+    }
+
     /// Adds what the driver says. It is asked by name, and of whom that was has
     /// to be seen.
     ///

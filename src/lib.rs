@@ -10,6 +10,7 @@ compile_error!(
 );
 
 pub mod afpacket;
+pub mod afxdp;
 pub mod block;
 pub mod config;
 pub mod error;

@@ -9,6 +9,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GLINK: u32 = 0x0a;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_GRXCLSRLCNT: u32 = 0x2e;
+const ETHTOOL_GRXFHINDIR: u32 = 0x38;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GET_TS_INFO: u32 = 0x41;
 const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
@@ -16,6 +20,14 @@ const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 /// Words of what the kernel reads and writes for each; every request has room
 /// for the longest, so that no kernel writes behind it.
 const ROOM: usize = 256;
+
+/// [`Ethtool::flags`]: tags are taken out of received frames.
+pub const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+/// [`Ethtool::flags`]: received packets are put together by the card.
+pub const ETH_FLAG_LRO: u32 = 1 << 15;
+
+/// Most entries of an RSS table that are read.
+const TABLE: u32 = 1 << 16;
 
 /// SPEED_UNKNOWN.
 const NO_SPEED: u32 = u32::MAX;
@@ -93,10 +105,21 @@ impl Ethtool {
         Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
     }
 
-    fn ask(&self, name: &[u8; NAME], data: &mut [u32; ROOM]) -> Result<()> {
+    /// The name that the interface with this index has now.
+    pub fn name(&self, index: u32) -> Result<[u8; NAME]> {
+        let mut request = named(&[0; NAME]);
+        request.ifr_ifru.ifru_ifindex = index as i32;
+        // SAFETY: a live ifreq.
+        check(unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SIOCGIFNAME as _, &raw mut request)
+        })?;
+        Ok(request.ifr_name.map(|letter| letter as u8))
+    }
+
+    fn ask(&self, name: &[u8; NAME], data: &mut [u32]) -> Result<()> {
         let mut request = named(name);
         request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
-        // SAFETY: a live ifreq, whose data is larger than what these requests write.
+        // SAFETY: a live ifreq; each caller has room for what its request writes.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) })?;
         Ok(())
     }
@@ -162,6 +185,49 @@ impl Ethtool {
         // rx, tx, other, combined.
         let [rx, tx, combined] = [data[5], data[6], data[8]];
         Ok(Channels { rx: rx.saturating_add(combined), tx: tx.saturating_add(combined) })
+    }
+
+    /// Offloads that are on: ETH_FLAG_*.
+    pub fn flags(&self, name: &[u8; NAME]) -> Result<u32> {
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GFLAGS;
+        self.ask(name, &mut data)?;
+        Ok(data[1])
+    }
+
+    /// Whether the kernel puts received segments together (GRO).
+    pub fn gro(&self, name: &[u8; NAME]) -> Result<bool> {
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GGRO;
+        self.ask(name, &mut data)?;
+        Ok(data[1] != 0)
+    }
+
+    /// The RSS table: queues, as flows are spread over them.
+    pub fn spread(&self, name: &[u8; NAME]) -> Result<Vec<u32>> {
+        // struct ethtool_rxfh_indir: cmd, size, queues; size 0 asks for the size.
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GRXFHINDIR;
+        self.ask(name, &mut data)?;
+        let entries = data[1];
+        if entries == 0 || entries > TABLE {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        let mut table = vec![0; 2 + entries as usize];
+        table[0] = ETHTOOL_GRXFHINDIR;
+        table[1] = entries;
+        self.ask(name, &mut table)?;
+        table.drain(..2);
+        Ok(table)
+    }
+
+    /// How many steering rules there are (`ethtool -n`).
+    pub fn rules(&self, name: &[u8; NAME]) -> Result<u32> {
+        // struct ethtool_rxnfc: cmd, flow_type, data, fs (168 bytes), rule_cnt
+        let mut data = [0; ROOM];
+        data[0] = ETHTOOL_GRXCLSRLCNT;
+        self.ask(name, &mut data)?;
+        Ok(data[46])
     }
 
     /// Time stamps.

@@ -6,11 +6,14 @@ use super::{Errno, Result};
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_CARRIER: u16 = 33;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -62,6 +65,12 @@ pub struct Link {
     pub rx_queues: u32,
     /// Transmit queues that the interface was made with.
     pub tx_queues: u32,
+    /// The interface below, or the other end of a pair; 0: none.
+    pub lower: u32,
+    /// That one is in another network namespace.
+    pub lower_elsewhere: bool,
+    /// The interface that this one is a port of (a bridge, a bond); 0: none.
+    pub master: u32,
     /// `None`: the kernel does not say.
     pub xdp: Option<XdpProgram>,
 }
@@ -138,6 +147,9 @@ fn parse(kind: u16, body: &[u8]) -> Option<Link> {
                 link.address_length = value.len().min(ADDRESS) as u8;
             }
             IFLA_MTU => link.mtu = number(),
+            IFLA_LINK => link.lower = number(),
+            IFLA_LINK_NETNSID => link.lower_elsewhere = true,
+            IFLA_MASTER => link.master = number(),
             IFLA_OPERSTATE => link.operstate = byte(),
             IFLA_CARRIER => link.carrier = byte() != 0,
             IFLA_NUM_TX_QUEUES => link.tx_queues = number(),

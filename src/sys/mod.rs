@@ -27,6 +27,7 @@ pub mod process;
 pub mod receive;
 pub mod socket;
 pub mod softnet;
+pub mod sysfs;
 pub mod timer;
 pub mod timestamps;
 pub mod transmit;
