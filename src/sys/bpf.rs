@@ -13,9 +13,10 @@ const PROG_TEST_RUN: i32 = 10;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
+const LINK_DETACH: i32 = 34;
 
 /// BPF_PROG_TYPE_XDP.
-const PROGRAM_XDP: u32 = 6;
+pub const PROGRAM_XDP: u32 = 6;
 /// BPF_XDP, the attach type.
 const ATTACH_XDP: u32 = 37;
 /// The program knows of packets in several buffers (Linux 5.18).
@@ -265,6 +266,8 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], ingress: Option<Ingress>)
 /// What the kernel made of a program (struct bpf_prog_info).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgramInfo {
+    /// BPF_PROG_TYPE_*.
+    pub kind: u32,
     /// Its number, as bpftool shows it.
     pub id: u32,
     /// How many instructions the verifier went through; 0 before Linux 5.16.
@@ -273,7 +276,7 @@ pub struct ProgramInfo {
 
 /// BPF_OBJ_GET_INFO_BY_FD of a program.
 pub fn program_info(program: BorrowedFd<'_>) -> Result<ProgramInfo> {
-    info(program).map(|info| ProgramInfo { id: info[1], verified: info[54] })
+    info(program).map(|info| ProgramInfo { kind: info[0], id: info[1], verified: info[54] })
 }
 
 /// BPF_OBJ_GET_INFO_BY_FD: the beginning of the object's structure.
@@ -333,6 +336,12 @@ impl Map {
         self.0.as_fd()
     }
 
+    /// BPF_OBJ_GET_INFO_BY_FD: its number, as bpftool shows it, and how many entries it
+    /// has.
+    pub fn info(&self) -> Result<(u32, u32)> {
+        info(self.fd()).map(|info| (info[1], info[4]))
+    }
+
     /// BPF_MAP_UPDATE_ELEM. For an XSKMAP the value is the descriptor of a socket that
     /// has its UMEM and its receive ring.
     pub fn update(&self, key: u32, value: u32, flags: u64) -> Result<()> {
@@ -376,6 +385,14 @@ pub fn link_update(
     }
     // SAFETY: no pointers.
     unsafe { attributes.call(LINK_UPDATE) }.map(|_| ())
+}
+
+/// BPF_LINK_DETACH: whoever else has descriptors of the link (Linux 5.9). Once more is
+/// no error.
+pub fn link_detach(link: BorrowedFd<'_>) -> Result<()> {
+    let mut attributes = Attributes::new().fd(0, link);
+    // SAFETY: no pointers.
+    unsafe { attributes.call(LINK_DETACH) }.map(|_| ())
 }
 
 #[cfg(test)]

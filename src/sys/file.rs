@@ -249,6 +249,14 @@ pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Puts what `new` is of behind the number that `old` has; gives `new` back where that
+/// fails.
+pub fn replace(old: BorrowedFd<'_>, new: OwnedFd) -> std::result::Result<(), OwnedFd> {
+    // SAFETY: no pointers; whoever owns the number goes on owning it.
+    let fd = unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) };
+    if fd < 0 { Err(new) } else { Ok(()) }
+}
+
 /// Whether it was opened for writing.
 pub fn is_writable(fd: BorrowedFd<'_>) -> Result<bool> {
     // SAFETY: no pointers.
