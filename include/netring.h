@@ -265,7 +265,10 @@ struct netring_packet {
      * has one); `caplen` bytes are there. Borrowed until the block's release.
      */
     uint8_t *data;
-    /** Bytes captured, at `data`. */
+    /**
+     * Bytes captured, at `data`; with NETRING_PACKET_SEGMENTED those of the first
+     * piece.
+     */
     uint32_t caplen;
     /**
      * Bytes the packet had on the wire, without a VLAN tag that is
@@ -316,7 +319,10 @@ struct netring_packet {
     uint16_t gso_size;
     /** NETRING_GSO_*: kind of super-packet (NETRING_PACKET_VNET); else 0. */
     uint8_t gso_type;
-    /** Further memory segments of the packet; 0 on packet rings. */
+    /**
+     * Further pieces of the packet, which netring_block_segments gives
+     * (NETRING_PACKET_SEGMENTED); 0 on packet rings and of savefiles.
+     */
     uint8_t segments;
     /** 0. */
     uint16_t reserved;
@@ -352,6 +358,11 @@ struct netring_packet {
  * NETRING_CAPTURE_VNET_HEADER.
  */
 #define NETRING_PACKET_VNET 0x200000
+/**
+ * The packet lies in several pieces, `segments` of them behind the first: AF_XDP with
+ * NETRING_XDP_MULTI_BUFFER. All `len` bytes are there.
+ */
+#define NETRING_PACKET_SEGMENTED 0x400000
 /** No super-packet: one as on the wire. */
 #define NETRING_GSO_NONE 0
 /** TCP over IPv4 (VIRTIO_NET_HDR_GSO_TCPV4). */
@@ -385,6 +396,11 @@ struct netring_packet {
 #define NETRING_CLOCK_COPY 2
 /** The network device's own clock, unadjusted. */
 #define NETRING_CLOCK_RAW_HARDWARE 3
+/**
+ * The library's reading of the kernel's clock, when it took the block out of the ring:
+ * one for all packets of a block. What AF_XDP gives.
+ */
+#define NETRING_CLOCK_TAKEN 4
 /** Ethernet (LINKTYPE_ETHERNET), lo included. */
 #define NETRING_LINKTYPE_ETHERNET 1
 /** Raw IPv4 or IPv6 (LINKTYPE_RAW): tun and tunnels. */
@@ -1864,6 +1880,12 @@ int netring_capture_lock_filter(struct netring_capture *capture, struct netring_
  * are a struct virtio_net_hdr (linux/virtio_net.h) in host byte order.
  */
 #define NETRING_LAYOUT_TPACKET3 3
+/**
+ * An array of struct netring_packet, `stride` bytes from one to the next, all of them
+ * packets: blocks of AF_XDP. Only to be read. Their `data` lies outside of the block's
+ * memory, and has been checked.
+ */
+#define NETRING_LAYOUT_PACKETS 1
 
 /** What there is to know of a block besides its packets. */
 struct netring_block_info {
@@ -1906,7 +1928,7 @@ struct netring_block_view {
     uint32_t layout;
     /** First byte of the block, valid until its release. */
     uint8_t *base;
-    /** Bytes of the block. */
+    /** Bytes of the block, or of its array. */
     uint64_t length;
     /** Offset of the first record from `base`. */
     uint32_t first;
@@ -1947,6 +1969,16 @@ struct netring_cursor {
     uint16_t reserved;
     /** 0. */
     uint32_t reserved2;
+};
+
+/** A piece of a packet, from netring_block_segments. */
+struct netring_segment {
+    /** First byte; writable until the block's release. */
+    uint8_t *data;
+    /** Bytes there. */
+    uint32_t len;
+    /** 0. */
+    uint32_t reserved;
 };
 
 /**
@@ -2041,6 +2073,25 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
  * Caller: `out` must be writable for `size` bytes.
  */
 int netring_block_address(struct netring_block *block, uint64_t cookie, uint8_t *out, size_t size);
+
+/**
+ * Writes where the pieces of the packet with this cookie (netring_packet.cookie) are,
+ * the first `count` of them and in order, and returns how many there are: 1, or with
+ * NETRING_PACKET_SEGMENTED one more than netring_packet.segments. The first is the
+ * packet's `data` and `caplen` as they were received. `size` is the size of one
+ * element, sizeof *out.
+ *
+ * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, no packet of this
+ * block has that cookie; or with a count, `out` is NULL or misaligned, or `size` is
+ * less than 16, more than 256 or not a multiple of 8. Ownership: the pieces are
+ * borrowed until the block's release. MT-Safe.
+ * Caller: `out` must be writable for `count` times `size` bytes.
+ */
+int netring_block_segments(struct netring_block *block,
+                           uint64_t cookie,
+                           struct netring_segment *out,
+                           size_t size,
+                           size_t count);
 
 /* ---- vnet ---- */
 

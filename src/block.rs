@@ -7,8 +7,15 @@ use crate::error::{Error, Kind, Result};
 use crate::packet::Packet;
 use crate::savefile::reader::Hold;
 use crate::sys::file::Bytes;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+#[allow(unsafe_code)]
+mod packets;
+
+use packets::Packets;
+pub use packets::{Pieces, STRIDE, Segments};
 
 /// The kernel dropped packets since the statistics were last read.
 pub const LOSING: u32 = crate::sys::packet::status::LOSING;
@@ -31,8 +38,19 @@ pub enum Owner {
     },
     /// A piece of a reader's memory, let go of when the block is dropped.
     Savefile(Hold),
+    /// Frames of a UMEM.
+    Frames(Arc<dyn FrameOwner>),
     /// Memory of the caller, who keeps it.
     Memory,
+}
+
+/// Who takes the frames of a block of AF_XDP back. Called once a block.
+pub trait FrameOwner: Debug + Send + Sync {
+    /// Whether they are this process's.
+    fn is_ours(&self) -> bool;
+    /// The block's last user has released it: its frames ([`Block::packets`]) are
+    /// free. On any thread.
+    fn give_back(&self, block: &Block);
 }
 
 /// What there is to know of a block besides its packets.
@@ -52,14 +70,45 @@ pub struct BlockInfo {
     pub ifindex: u32,
 }
 
+/// How the packets lie in a block's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Records of TPACKET_V3: each says how far the next one is.
+    Records,
+    /// An array of packets, which lie elsewhere.
+    Packets,
+}
+
+/// Where a walk finds the packets.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// How they lie.
+    pub layout: Layout,
+    /// The first byte.
+    pub base: *mut u8,
+    /// Bytes.
+    pub length: u32,
+    /// Where a walk starts.
+    pub start: Position,
+}
+
+#[derive(Debug)]
+enum Content {
+    Records {
+        memory: BlockMemory,
+        /// Of one interface; else each record says.
+        link_type: Option<u16>,
+        /// Offset of the first one.
+        first: u32,
+    },
+    Packets(Packets),
+}
+
 /// A block in the hands of user space.
 #[derive(Debug)]
 pub struct Block {
-    memory: BlockMemory,
-    /// The link type, where one interface is captured; else each record says.
-    link_type: Option<u16>,
+    content: Content,
     info: BlockInfo,
-    first: u32,
     /// The cursor, offset and records left in one word: two threads that share
     /// it by mistake get packets twice, not torn offsets.
     position: AtomicU64,
@@ -85,21 +134,60 @@ impl Block {
         first: u32,
         owner: Owner,
     ) -> Self {
-        let start = Position { offset: first, left: info.count };
-        Self {
-            memory,
-            link_type,
-            info,
-            first,
-            position: AtomicU64::new(pack(start)),
-            users: AtomicU32::new(1),
-            owner,
+        Self::with(Content::Records { memory, link_type, first }, info, owner)
+    }
+
+    /// A block of packets; the cookie of each is its number. Their `segments` is set
+    /// here, and the count of `info`.
+    ///
+    /// # Safety
+    /// Each packet's `caplen` bytes at `data`, and its segments, are readable and
+    /// writable until [`give_back`](Self::give_back).
+    #[allow(unsafe_code)]
+    pub unsafe fn of_packets(
+        packets: Vec<Packet>,
+        segments: Segments,
+        info: BlockInfo,
+        owner: Owner,
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        let packets = unsafe { Packets::new(packets, segments) };
+        let info = BlockInfo { count: packets.count(), ..info };
+        Self::with(Content::Packets(packets), info, owner)
+    }
+
+    fn with(content: Content, info: BlockInfo, owner: Owner) -> Self {
+        let position = AtomicU64::new(0);
+        let block = Self { content, info, position, users: AtomicU32::new(1), owner };
+        block.rewind();
+        block
+    }
+
+    /// The packets of a block that was made of them; of others none.
+    pub fn packets(&self) -> &[Packet] {
+        match &self.content {
+            Content::Records { .. } => &[],
+            Content::Packets(packets) => packets.all(),
         }
     }
 
-    /// Its memory.
-    pub fn memory(&self) -> BlockMemory {
-        self.memory
+    /// Where they are, for walks of others.
+    pub fn view(&self) -> View {
+        let start = self.start();
+        match &self.content {
+            Content::Records { memory, .. } => View {
+                layout: Layout::Records,
+                base: memory.base(),
+                length: memory.length(),
+                start,
+            },
+            Content::Packets(packets) => View {
+                layout: Layout::Packets,
+                base: packets.all().as_ptr().cast_mut().cast(),
+                length: packets.count().saturating_mul(STRIDE),
+                start,
+            },
+        }
     }
 
     /// Count, sequence, times, flags.
@@ -107,14 +195,21 @@ impl Block {
         self.info
     }
 
-    /// The link type of all of its packets; `None`: each record says.
+    /// The link type of all of its packets; `None`: each says.
     pub fn link_type(&self) -> Option<u16> {
-        self.link_type
+        match &self.content {
+            Content::Records { link_type, .. } => *link_type,
+            Content::Packets(_) => None,
+        }
     }
 
     /// Where a walk starts.
     pub fn start(&self) -> Position {
-        Position { offset: self.first, left: self.info.count }
+        let offset = match &self.content {
+            Content::Records { first, .. } => *first,
+            Content::Packets(_) => 0,
+        };
+        Position { offset, left: self.info.count }
     }
 
     /// Fills up to `room` packets and moves the cursor; 0 at the end.
@@ -129,9 +224,9 @@ impl Block {
     pub unsafe fn read(&self, out: *mut Packet, stride: usize, room: usize) -> Result<usize> {
         let mut position = unpack(self.position.load(Ordering::Relaxed));
         // SAFETY: the caller's promise.
-        let filled = unsafe { self.memory.read(&mut position, self.link_type, out, stride, room) };
+        let filled = unsafe { self.fill(&mut position, out, stride, room) };
         self.position.store(pack(position), Ordering::Relaxed);
-        filled.map_err(|corrupt| self.corrupt(corrupt))
+        filled
     }
 
     /// Fills the next packets of a walk with a place of its own (the first is
@@ -143,21 +238,65 @@ impl Block {
     pub fn walk(&self, position: &mut Position, out: &mut [Packet]) -> Result<usize> {
         let (to, room) = (out.as_mut_ptr(), out.len());
         // SAFETY: `out` has room for that many packets, one after the other.
-        let filled =
-            unsafe { self.memory.read(position, self.link_type, to, size_of::<Packet>(), room) };
-        filled.map_err(|corrupt| self.corrupt(corrupt))
+        unsafe { self.fill(position, to, size_of::<Packet>(), room) }
     }
 
-    /// The bytes of a packet of this block; none of another's.
+    /// # Safety
+    /// As [`BlockMemory::read`].
     #[allow(unsafe_code)]
-    pub fn bytes(&self, packet: &Packet) -> Bytes<'_> {
-        let base = self.memory.base();
+    #[inline(always)]
+    unsafe fn fill(
+        &self,
+        position: &mut Position,
+        out: *mut Packet,
+        stride: usize,
+        room: usize,
+    ) -> Result<usize> {
+        match &self.content {
+            Content::Records { memory, link_type, .. } => {
+                // SAFETY: the caller's promise.
+                let filled = unsafe { memory.read(position, *link_type, out, stride, room) };
+                filled.map_err(|corrupt| self.corrupt(corrupt, *memory))
+            }
+            // SAFETY: as above.
+            Content::Packets(packets) => Ok(unsafe { packets.read(position, out, stride, room) }),
+        }
+    }
+
+    /// The bytes of a packet of this block, which its reader may have cut; none of
+    /// another's.
+    #[allow(unsafe_code)]
+    pub fn bytes(&self, packet: &Packet) -> Pieces<'_> {
+        let memory = match &self.content {
+            Content::Records { memory, .. } => *memory,
+            Content::Packets(packets) => return packets.bytes(packet),
+        };
+        let base = memory.base();
         let offset = packet.data.addr().wrapping_sub(base.addr());
-        let length = self.memory.length() as usize;
+        let length = memory.length() as usize;
         let inside = offset <= length && packet.caplen as usize <= length - offset;
         let (at, count) = if inside { (packet.data, packet.caplen as usize) } else { (base, 0) };
         // SAFETY: inside the block, which is mapped until its last release.
-        unsafe { Bytes::new(at, count) }
+        Pieces::one(unsafe { Bytes::new(at, count) })
+    }
+
+    /// Gives all pieces of the packet with this cookie, in order: one, but for
+    /// packets of several frames.
+    ///
+    /// # Errors
+    /// As [`address`](Self::address).
+    pub fn segments(&self, cookie: u64, mut each: impl FnMut(*mut u8, u32)) -> Result<()> {
+        match &self.content {
+            Content::Records { memory, first, .. } => {
+                let (data, length) = memory.packet(*first, cookie).map_err(|_| no_such(cookie))?;
+                each(data, length);
+            }
+            Content::Packets(packets) => {
+                let pieces = packets.pieces(cookie).ok_or_else(|| no_such(cookie))?;
+                pieces.for_each(|(data, length)| each(data, length));
+            }
+        }
+        Ok(())
     }
 
     /// Moves the cursor back to the first record.
@@ -170,7 +309,11 @@ impl Block {
     /// # Errors
     /// `Kind::Config`: no packet of this block has that cookie.
     pub fn address(&self, cookie: u64) -> Result<([u8; 8], usize)> {
-        self.memory.address(self.first, cookie).map_err(|_| no_such(cookie))
+        match &self.content {
+            Content::Records { memory, first, .. } => memory.address(*first, cookie).ok(),
+            Content::Packets(packets) => packets.address(cookie),
+        }
+        .ok_or_else(|| no_such(cookie))
     }
 
     /// The vnet header of the packet with this cookie; `None`: it has none.
@@ -178,12 +321,16 @@ impl Block {
     /// # Errors
     /// As [`address`](Self::address).
     pub fn vnet(&self, cookie: u64) -> Result<Option<Vnet>> {
-        self.memory.vnet(self.first, cookie).map_err(|_| no_such(cookie))
+        match &self.content {
+            Content::Records { memory, first, .. } => memory.vnet(*first, cookie).ok(),
+            Content::Packets(packets) => packets.named(cookie).map(|_| None),
+        }
+        .ok_or_else(|| no_such(cookie))
     }
 
     #[cold]
     #[inline(never)]
-    fn corrupt(&self, corrupt: Corrupt) -> Error {
+    fn corrupt(&self, corrupt: Corrupt, memory: BlockMemory) -> Error {
         Error::new(
             Kind::Io,
             "block",
@@ -192,7 +339,7 @@ impl Block {
                  release it",
                 self.info.sequence,
                 corrupt.offset,
-                self.memory.length()
+                memory.length()
             ),
         )
     }
@@ -231,6 +378,7 @@ impl Block {
     pub fn is_ours(&self) -> bool {
         match &self.owner {
             Owner::Ring { ring, .. } => ring.belongs().is_ours(),
+            Owner::Frames(owner) => owner.is_ours(),
             Owner::Savefile(_) | Owner::Memory => true,
         }
     }
@@ -239,6 +387,7 @@ impl Block {
     pub fn give_back(&self) {
         match &self.owner {
             Owner::Ring { ring, index, count } => ring.give_back(*index, *count),
+            Owner::Frames(owner) => owner.give_back(self),
             Owner::Savefile(_) | Owner::Memory => {}
         }
     }

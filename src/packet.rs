@@ -26,7 +26,8 @@ pub struct netring_packet {
     /// First byte of the packet (its link-layer header, where the link type
     /// has one); `caplen` bytes are there. Borrowed until the block's release.
     pub data: *mut u8,
-    /// Bytes captured, at `data`.
+    /// Bytes captured, at `data`; with NETRING_PACKET_SEGMENTED those of the first
+    /// piece.
     pub caplen: u32,
     /// Bytes the packet had on the wire, without a VLAN tag that is
     /// in `vlan_tci`.
@@ -65,7 +66,8 @@ pub struct netring_packet {
     pub gso_size: u16,
     /// NETRING_GSO_*: kind of super-packet (NETRING_PACKET_VNET); else 0.
     pub gso_type: u8,
-    /// Further memory segments of the packet; 0 on packet rings.
+    /// Further pieces of the packet, which netring_block_segments gives
+    /// (NETRING_PACKET_SEGMENTED); 0 on packet rings and of savefiles.
     pub segments: u8,
     /// 0.
     pub reserved: u16,
@@ -131,6 +133,10 @@ pub const NETRING_PACKET_DIRECTION: u32 = 0x100000;
 /// NETRING_CAPTURE_VNET_HEADER.
 pub const NETRING_PACKET_VNET: u32 = 0x200000;
 
+/// The packet lies in several pieces, `segments` of them behind the first: AF_XDP with
+/// NETRING_XDP_MULTI_BUFFER. All `len` bytes are there.
+pub const NETRING_PACKET_SEGMENTED: u32 = 0x400000;
+
 /// No super-packet: one as on the wire.
 pub const NETRING_GSO_NONE: u8 = 0;
 /// TCP over IPv4 (VIRTIO_NET_HDR_GSO_TCPV4).
@@ -164,6 +170,9 @@ pub const NETRING_CLOCK_SOFTWARE: u8 = 1;
 pub const NETRING_CLOCK_COPY: u8 = 2;
 /// The network device's own clock, unadjusted.
 pub const NETRING_CLOCK_RAW_HARDWARE: u8 = 3;
+/// The library's reading of the kernel's clock, when it took the block out of the ring:
+/// one for all packets of a block. What AF_XDP gives.
+pub const NETRING_CLOCK_TAKEN: u8 = 4;
 
 /// Ethernet (LINKTYPE_ETHERNET), lo included.
 pub const NETRING_LINKTYPE_ETHERNET: u16 = 1;

@@ -313,6 +313,20 @@ impl BlockMemory {
         Ok((record.get(SLL_ADDR), usize::from(length).min(8)))
     }
 
+    /// Where the packet a cookie names is, and how many bytes of it.
+    ///
+    /// # Errors
+    /// As [`address`](Self::address).
+    pub fn packet(&self, first: u32, cookie: u64) -> Result<(*mut u8, u32), Corrupt> {
+        let record = self.named(first, cookie)?;
+        let status = record.status();
+        if status & status::USER == 0 {
+            return Err(Corrupt { offset: record.offset });
+        }
+        let filled = record.filled(status, self.length)?;
+        Ok((record.at.as_ptr().wrapping_add(usize::from(filled.mac)), filled.caplen))
+    }
+
     /// The record a cookie names, the first one or behind it.
     fn named(&self, first: u32, cookie: u64) -> Result<Record, Corrupt> {
         let offset = u32::try_from(cookie).map_err(|_| Corrupt { offset: u32::MAX })?;

@@ -1,6 +1,6 @@
 //! struct netring_block: received packets, held until released.
 
-use crate::block::Block;
+use crate::block::{Block, Layout, STRIDE, View};
 use crate::error::{Error, Kind, Result};
 use crate::ffi::guard::{guard, guard_handle};
 use crate::ffi::handle::{HandleKind, Table};
@@ -43,6 +43,18 @@ const _: () = assert!(
 /// are a struct virtio_net_hdr (linux/virtio_net.h) in host byte order.
 pub const NETRING_LAYOUT_TPACKET3: u32 = 3;
 
+/// An array of struct netring_packet, `stride` bytes from one to the next, all of them
+/// packets: blocks of AF_XDP. Only to be read. Their `data` lies outside of the block's
+/// memory, and has been checked.
+pub const NETRING_LAYOUT_PACKETS: u32 = 1;
+
+fn layout(view: &View) -> u32 {
+    match view.layout {
+        Layout::Records => NETRING_LAYOUT_TPACKET3,
+        Layout::Packets => NETRING_LAYOUT_PACKETS,
+    }
+}
+
 /// What there is to know of a block besides its packets.
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -82,7 +94,7 @@ pub struct netring_block_view {
     pub layout: u32,
     /// First byte of the block, valid until its release.
     pub base: *mut u8,
-    /// Bytes of the block.
+    /// Bytes of the block, or of its array.
     pub length: u64,
     /// Offset of the first record from `base`.
     pub first: u32,
@@ -126,6 +138,20 @@ pub struct netring_cursor {
     pub reserved2: u32,
 }
 
+/// A piece of a packet, from netring_block_segments.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+pub struct netring_segment {
+    /// First byte; writable until the block's release.
+    pub data: *mut u8,
+    /// Bytes there.
+    pub len: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<netring_segment>() == 16);
 const _: () = assert!(size_of::<netring_block_info>() == 40);
 const _: () = assert!(size_of::<netring_block_view>() == 40);
 const _: () = assert!(size_of::<netring_cursor>() == 64);
@@ -208,7 +234,7 @@ unsafe fn clear_rest(packets: *mut netring_packet, size: usize, count: usize) {
 }
 
 /// Room for the struct to grow, and less than the mistaken `sizeof array`.
-const LARGEST_PACKET_SIZE: usize = 256;
+const LARGEST_ELEMENT: usize = 256;
 
 /// Whether the caller's array can take packets.
 #[inline(always)]
@@ -218,21 +244,25 @@ pub(crate) fn check_packets(
     size: usize,
 ) -> Result<()> {
     writable(packets, name)?;
-    if size != size_of::<netring_packet>()
-        && (size < size_of::<netring_packet>() || size > LARGEST_PACKET_SIZE || size % 8 != 0)
-    {
-        return Err(wrong_size(size));
+    check_size(size, size_of::<netring_packet>(), "packet")
+}
+
+/// Whether an element of the caller's array can take ours of `least` bytes.
+#[inline(always)]
+fn check_size(size: usize, least: usize, what: &'static str) -> Result<()> {
+    if size != least && (size < least || size > LARGEST_ELEMENT || size % 8 != 0) {
+        return Err(wrong_size(size, least, what));
     }
     Ok(())
 }
 
 #[cold]
 #[inline(never)]
-fn wrong_size(size: usize) -> Error {
+fn wrong_size(size: usize, least: usize, what: &'static str) -> Error {
     Error::config(
         "size",
         format!(
-            "size {size} is not that of one packet: 64 to {LARGEST_PACKET_SIZE}, a multiple of 8"
+            "size {size} is not that of one {what}: {least} to {LARGEST_ELEMENT}, a multiple of 8"
         ),
     )
 }
@@ -360,16 +390,15 @@ pub unsafe extern "C" fn netring_block_view(
 ) -> c_int {
     let call = |block: &Block| {
         writable_sized(out, "out", size, SHORTEST)?;
-        let memory = block.memory();
-        let start = block.start();
+        let view = block.view();
         let value = netring_block_view {
             size: size as u32,
-            layout: NETRING_LAYOUT_TPACKET3,
-            base: memory.base(),
-            length: memory.length().into(),
-            first: start.offset,
-            count: start.left,
-            stride: 0,
+            layout: layout(&view),
+            base: view.base,
+            length: view.length.into(),
+            first: view.start.offset,
+            count: view.start.left,
+            stride: if view.layout == Layout::Packets { STRIDE } else { 0 },
             reserved: 0,
         };
         // SAFETY: checked, and the caller's promise.
@@ -397,15 +426,14 @@ pub unsafe extern "C" fn netring_block_cursor(
 ) -> c_int {
     let call = |block: &Block| {
         writable_sized(out, "out", size, size_of::<netring_cursor>())?;
-        let memory = block.memory();
-        let start = block.start();
-        let base = memory.base();
+        let view = block.view();
+        let (base, start) = (view.base, view.start);
         // An overwritten block may say anything: a walk that ends damaged, then.
-        let end = base.wrapping_add(memory.length() as usize);
-        let inside = start.offset <= memory.length() && start.offset % 8 == 0;
+        let end = base.wrapping_add(view.length as usize);
+        let inside = start.offset <= view.length && start.offset % 8 == 0;
         let value = netring_cursor {
             size: size as u32,
-            layout: NETRING_LAYOUT_TPACKET3,
+            layout: layout(&view),
             next: if inside { base.wrapping_add(start.offset as usize) } else { end },
             record: std::ptr::null_mut(),
             data: std::ptr::null_mut(),
@@ -449,6 +477,49 @@ pub unsafe extern "C" fn netring_block_address(
             unsafe { std::ptr::copy_nonoverlapping(address.as_ptr(), out, both) };
         }
         Ok(length as c_int)
+    };
+    guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
+}
+
+/// Writes where the pieces of the packet with this cookie (netring_packet.cookie) are,
+/// the first `count` of them and in order, and returns how many there are: 1, or with
+/// NETRING_PACKET_SEGMENTED one more than netring_packet.segments. The first is the
+/// packet's `data` and `caplen` as they were received. `size` is the size of one
+/// element, sizeof *out.
+///
+/// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, no packet of this
+/// block has that cookie; or with a count, `out` is NULL or misaligned, or `size` is
+/// less than 16, more than 256 or not a multiple of 8. Ownership: the pieces are
+/// borrowed until the block's release. MT-Safe.
+///
+/// # Safety
+/// `out` must be writable for `count` times `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_block_segments(
+    block: *mut netring_block,
+    cookie: u64,
+    out: *mut netring_segment,
+    size: usize,
+    count: usize,
+) -> c_int {
+    let call = |block: &Block| {
+        if count != 0 {
+            writable(out, "out")?;
+            check_size(size, size_of::<netring_segment>(), "segment")?;
+        }
+        let mut found = 0;
+        block.segments(cookie, |data, len| {
+            if found < count {
+                // SAFETY: below `count` elements of `size` bytes.
+                let at = unsafe { out.byte_add(found * size) };
+                // SAFETY: as above.
+                unsafe { at.cast::<u8>().write_bytes(0, size) };
+                // SAFETY: as above; aligned.
+                unsafe { at.write(netring_segment { data, len, reserved: 0 }) };
+            }
+            found += 1;
+        })?;
+        Ok(found as c_int)
     };
     guard_handle(&BLOCKS, block, |block| call(block), |_, _| {})
 }

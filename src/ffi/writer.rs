@@ -1,5 +1,6 @@
 //! struct netring_writer: packets into savefiles.
 
+use crate::block::Pieces;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, check_packets, netring_block};
 use crate::ffi::capture::{CAPTURES, netring_capture, netring_stats};
@@ -9,7 +10,7 @@ use crate::ffi::handle::{HandleKind, Pinned, Table};
 use crate::ffi::pointers::{
     CStruct, SHORTEST, put, put_sized, read_config, read_sized, text, writable, writable_sized,
 };
-use crate::packet::{NETRING_LINKTYPE_UNKNOWN, Packet, netring_packet};
+use crate::packet::{NETRING_LINKTYPE_UNKNOWN, NETRING_PACKET_SEGMENTED, Packet, netring_packet};
 use crate::savefile::writer::{BlockSource, Source, Statistics, Writer, WriterConfig, flags};
 use crate::sys::file::Bytes;
 use std::ffi::{c_char, c_int};
@@ -410,6 +411,17 @@ impl Source for ArraySource {
                     format!("packet {} has a caplen of {} and no data", self.at, to.caplen),
                 ));
             }
+            if to.status & NETRING_PACKET_SEGMENTED != 0 {
+                return Err(Error::config(
+                    "packets",
+                    format!(
+                        "packet {} has {} further pieces, which only its block knows: use \
+                         netring_writer_write_block; or clear NETRING_PACKET_SEGMENTED in its \
+                         status to write the first piece alone",
+                        self.at, to.segments
+                    ),
+                ));
+            }
             self.at += 1;
         }
         Ok(count)
@@ -423,9 +435,9 @@ impl Source for ArraySource {
         self.at = 0;
     }
 
-    fn bytes(&self, packet: &Packet) -> Bytes<'_> {
+    fn bytes(&self, packet: &Packet) -> Pieces<'_> {
         // SAFETY: the caller of netring_writer_write vouches for it.
-        unsafe { Bytes::new(packet.data, packet.caplen as usize) }
+        Pieces::one(unsafe { Bytes::new(packet.data, packet.caplen as usize) })
     }
 
     fn name(&self) -> u64 {

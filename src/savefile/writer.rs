@@ -4,10 +4,12 @@
 //! is complete up to the last call whatever happens to the program.
 
 use crate::afpacket::record::Position;
-use crate::block::Block;
+use crate::block::{Block, Pieces};
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::packet::{NETRING_LINKTYPE_ETHERNET, NETRING_LINKTYPE_UNKNOWN, Packet};
+use crate::packet::{
+    NETRING_LINKTYPE_ETHERNET, NETRING_LINKTYPE_UNKNOWN, NETRING_PACKET_SEGMENTED, Packet,
+};
 use crate::savefile::writer_file::{Failure, Output};
 pub use crate::savefile::writer_format::Statistics;
 use crate::savefile::writer_format::{
@@ -15,7 +17,7 @@ use crate::savefile::writer_format::{
     STATISTICS, Shape,
 };
 use crate::savefile::{NETRING_SAVEFILE_PCAP, NETRING_SAVEFILE_PCAPNG};
-use crate::sys::file::{self, Bytes, Gather, Identity};
+use crate::sys::file::{self, Gather, Identity};
 use crate::sys::{clock, process, socket};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -192,7 +194,7 @@ pub trait Source {
     /// Begins again.
     fn rewind(&mut self);
     /// The bytes of a packet that `next` gave.
-    fn bytes(&self, packet: &Packet) -> Bytes<'_>;
+    fn bytes(&self, packet: &Packet) -> Pieces<'_>;
     /// Names it, so that a write that failed half way can be continued; 0: it
     /// cannot.
     fn name(&self) -> u64;
@@ -226,7 +228,7 @@ impl Source for BlockSource<'_> {
         self.position = self.block.start();
     }
 
-    fn bytes(&self, packet: &Packet) -> Bytes<'_> {
+    fn bytes(&self, packet: &Packet) -> Pieces<'_> {
         self.block.bytes(packet)
     }
 
@@ -879,18 +881,23 @@ impl State {
             if count == 0 {
                 return Ok(());
             }
-            for packet in packets.iter().take(count) {
+            for packet in packets.iter_mut().take(count) {
                 if skip != 0 {
                     skip -= 1;
                     continue;
                 }
-                self.write_packet(index, packet, source.bytes(packet))?;
+                let bytes = source.bytes(packet);
+                if packet.status & NETRING_PACKET_SEGMENTED != 0 {
+                    // One piece in the file.
+                    packet.caplen = u32::try_from(bytes.length()).unwrap_or(u32::MAX);
+                }
+                self.write_packet(index, packet, bytes)?;
             }
         }
     }
 
     #[inline]
-    fn write_packet(&mut self, index: usize, packet: &Packet, bytes: Bytes<'_>) -> Result<()> {
+    fn write_packet(&mut self, index: usize, packet: &Packet, bytes: Pieces<'_>) -> Result<()> {
         let Some(interface) = self.interfaces.get(index) else { return Ok(()) };
         let (ifindex, link_type) = match interface.link_type {
             Some(link_type) => (0, link_type),
@@ -916,22 +923,26 @@ impl State {
             format::pcap_record(packet, &shape, self.config.has(flags::MICROSECONDS))
         };
         let caplen = shape.caplen as usize;
-        // A packet may be copied in two parts, or be pieces of its own.
+        // A packet may be copied in two parts, or be pieces of its own; each of its
+        // segments, too.
+        let segments = usize::from(packet.segments);
+        let copied = caplen.min(4096 * (segments + 1));
         if self.ends.len() >= MOST_RECORDS
-            || !self.gather.has_room(LONGEST_AROUND + caplen.min(4096), 5)
+            || !self.gather.has_room(LONGEST_AROUND + copied, 5 + 2 * segments)
         {
             self.flush()?;
         }
         let gather = &mut self.gather;
         gather.copy(head.bytes());
         match shape.tag {
-            None => gather.add(bytes.first(caplen)),
+            None => bytes.part(0, caplen).for_each(|piece| gather.add(piece)),
             Some(tag) => {
                 let addresses = caplen.min(ADDRESSES as usize);
                 let tagged = (caplen - addresses).min(tag.len());
-                gather.add(bytes.first(addresses));
+                let rest = caplen - addresses - tagged;
+                bytes.part(0, addresses).for_each(|piece| gather.add(piece));
                 gather.copy(&tag[..tagged]);
-                gather.add(bytes.behind(addresses).first(caplen - addresses - tagged));
+                bytes.part(addresses, rest).for_each(|piece| gather.add(piece));
             }
         }
         gather.copy(tail.bytes());

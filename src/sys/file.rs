@@ -16,6 +16,9 @@ pub struct Bytes<'a> {
 }
 
 impl Bytes<'_> {
+    /// None.
+    pub const NONE: Self = Self { at: std::ptr::null(), length: 0, life: PhantomData };
+
     /// `length` bytes at `at`.
     ///
     /// # Safety

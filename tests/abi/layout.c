@@ -208,6 +208,11 @@ FIELD(netring_block_info, last_ns, 24, 8);
 FIELD(netring_block_info, flags, 32, 4);
 FIELD(netring_block_info, ifindex, 36, 4);
 
+SIZE(netring_segment, 16);
+FIELD(netring_segment, data, 0, 8);
+FIELD(netring_segment, len, 8, 4);
+FIELD(netring_segment, reserved, 12, 4);
+
 SIZE(netring_block_view, 40);
 FIELD(netring_block_view, size, 0, 4);
 FIELD(netring_block_view, layout, 4, 4);

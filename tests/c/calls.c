@@ -12,6 +12,7 @@ static _Thread_local union {
     struct netring_packet packets[4];
     struct netring_block_info block_info;
     struct netring_block_view view;
+    struct netring_segment segment;
     struct netring_cursor cursor;
     struct netring_vnet vnet;
     struct netring_reader_info reader_info;
@@ -71,6 +72,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(block_address, BLOCK, false, 0, out.bytes, 8) \
     CALL(block_cursor, BLOCK, false, &out.cursor, sizeof out.cursor) \
     CALL(block_vnet, BLOCK, false, 0, &out.vnet, sizeof out.vnet) \
+    CALL(block_segments, BLOCK, false, 0, &out.segment, sizeof out.segment, 1) \
     CALL(filter_count, FILTER, false) \
     CALL(filter_match, FILTER, false, out.packets, sizeof out.packets[0]) \
     CALL(filter_listing, FILTER, false, 1, (char *)out.bytes, sizeof out.bytes) \

@@ -20,14 +20,13 @@
 
 use super::{Injector, NEEDS_CSUM};
 use crate::afpacket::record::rewrite::Vnet;
-use crate::block::Block;
+use crate::block::{Block, Pieces};
 use crate::error::{Error, Kind, Result};
 use crate::packet::{
     NETRING_LINKTYPE_ETHERNET, NETRING_LINKTYPE_RAW, NETRING_PACKET_CSUM_NOT_READY,
     NETRING_PACKET_GSO_TCP, NETRING_PACKET_TRUNCATED, NETRING_PACKET_VLAN,
     NETRING_PACKET_VLAN_TPID, Packet,
 };
-use crate::sys::file::Bytes;
 use std::cell::Cell;
 
 /// Two Ethernet addresses.
@@ -70,13 +69,15 @@ impl Injector {
         let prepare = |at| {
             let packet = packet(at);
             let bytes = block.bytes(&packet);
-            if bytes.length() == 0 {
+            let caplen = u32::try_from(bytes.length()).unwrap_or(u32::MAX);
+            if caplen == 0 {
                 return Err(Error::config(
                     "packets",
                     format!("packet {at} has no bytes, or not its bytes in this block"),
                 ));
             }
             let vnet = block.vnet(packet.cookie)?;
+            let packet = Packet { caplen, ..packet };
             let received = Received::new(&packet, vnet, self.info.link_type, takes_vnet)?;
             next.set(Some((received, bytes)));
             Ok((received.len(), received.vnet))
@@ -230,16 +231,16 @@ impl Received {
     ///
     /// # Errors
     /// `Config`: its checksum is missing, and cannot be computed.
-    fn write(&self, bytes: Bytes<'_>, frame: &mut [u8]) -> Result<()> {
+    fn write(&self, bytes: Pieces<'_>, frame: &mut [u8]) -> Result<()> {
         match (self.tag, frame.split_at_mut_checked(ADDRESSES)) {
             (Some(tag), Some((addresses, rest))) => {
-                bytes.copy_to(addresses);
+                bytes.copy_to(0, addresses);
                 if let Some((to, rest)) = rest.split_at_mut_checked(tag.len()) {
                     to.copy_from_slice(&tag);
-                    bytes.behind(ADDRESSES).copy_to(rest);
+                    bytes.copy_to(ADDRESSES, rest);
                 }
             }
-            _ => bytes.copy_to(frame),
+            _ => bytes.copy_to(0, frame),
         }
         match self.checksum {
             Checksum::Present => Some(()),
@@ -489,6 +490,7 @@ static CRC32C: [u32; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::file::Bytes;
 
     const ETHERNET: u16 = NETRING_LINKTYPE_ETHERNET;
 
@@ -696,7 +698,7 @@ mod tests {
         let bytes: Vec<u8> = (0..60).collect();
         // SAFETY: lives to the end of the test.
         #[allow(unsafe_code)]
-        let given = unsafe { Bytes::new(bytes.as_ptr(), bytes.len()) };
+        let given = Pieces::one(unsafe { Bytes::new(bytes.as_ptr(), bytes.len()) });
         let tagged = packet(NETRING_PACKET_VLAN, 60);
         let received = Received::new(&tagged, None, ETHERNET, false).unwrap();
         let mut frame = vec![0; received.len() as usize];
