@@ -9,8 +9,9 @@
  *     netring_block_release(block);
  *
  * netring_cursor_init is the only call into the library, once a block; everything else is inlined
- * into your loop and reads the records where the kernel wrote them. It gives the same packets, in
- * the same order and with the same values, as netring_block_read.
+ * into your loop and reads the records where the kernel wrote them, or the packets where the
+ * library has them (AF_XDP). It gives the same packets, in the same order and with the same values,
+ * as netring_block_read.
  *
  * What to know:
  *  - The block must be held: after its last netring_block_release, and with it the pointers that
@@ -52,6 +53,13 @@ extern "C" {
 #define NETRING_INLINE_NULL NULL
 #endif
 
+/* The kernel's records are the case that is made fast: more happens there for each packet. */
+#if defined(__GNUC__)
+#define NETRING_INLINE_RARELY(condition) (__builtin_expect((condition), 0) != 0)
+#else
+#define NETRING_INLINE_RARELY(condition) (condition)
+#endif
+
 /* Where things are in a record of NETRING_LAYOUT_TPACKET3: the kernel's struct tpacket3_hdr (48
  * bytes) and the struct sockaddr_ll that follows it. Part of the kernel's ABI; in the byte order of
  * the machine, but for the protocol. The packet starts MAC bytes after the start of the record. */
@@ -81,6 +89,9 @@ extern "C" {
 #define NETRING_RECORD_ADDRESS 60          /* 8 bytes */
 #define NETRING_RECORD_SIZE 68
 
+/* Bytes from packet to packet of NETRING_LAYOUT_PACKETS. */
+#define NETRING_PACKET_STRIDE 64
+
 /* A record without this bit holds no packet: the kernel never filled it, or the library took the
  * packet out (outgoing copies on lo). */
 #define NETRING_RECORD_STATUS_USER 0x1u
@@ -105,6 +116,13 @@ static inline uint32_t netring_record_u32(const uint8_t *record, size_t offset)
     return value;
 }
 
+static inline uint64_t netring_record_u64(const uint8_t *record, size_t offset)
+{
+    uint64_t value;
+    memcpy(&value, record + offset, sizeof value);
+    return value;
+}
+
 static inline uint16_t netring_record_u16(const uint8_t *record, size_t offset)
 {
     uint16_t value;
@@ -124,13 +142,44 @@ static inline int netring_cursor_init(struct netring_cursor *cursor, struct netr
     struct netring_cursor fresh;
     int code = netring_block_cursor(block, &fresh, sizeof fresh);
 
-    if (code >= 0 && fresh.layout != NETRING_LAYOUT_TPACKET3)
+    if (code >= 0 && fresh.layout != NETRING_LAYOUT_TPACKET3 &&
+        fresh.layout != NETRING_LAYOUT_PACKETS)
         code = NETRING_ENOTSUP;
     if (code < 0)
         memset(cursor, 0, sizeof *cursor);
     else
         *cursor = fresh;
     return code;
+}
+
+/* Whether the block is an array of packets. */
+static inline int netring_cursor_has_packets(const struct netring_cursor *cursor)
+{
+    return NETRING_INLINE_RARELY(cursor->layout == NETRING_LAYOUT_PACKETS);
+}
+
+/* Where a field of the current packet is: in a record, or in struct netring_packet. */
+static inline size_t netring_cursor_field(const struct netring_cursor *cursor, size_t in_record,
+                                          size_t in_packet)
+{
+    return netring_cursor_has_packets(cursor) ? in_packet : in_record;
+}
+
+/* netring_cursor_next, of an array. It is the library's own memory: nothing to check. */
+static inline int netring_cursor_next_packet(struct netring_cursor *cursor)
+{
+    uint8_t *const current = cursor->next;
+    uint8_t *data;
+
+    if (cursor->left == 0 || cursor->layout != NETRING_LAYOUT_PACKETS)
+        return 0;
+    --cursor->left;
+    cursor->next = NETRING_INLINE_POINTER(NETRING_INLINE_ADDRESS(current) + NETRING_PACKET_STRIDE);
+    cursor->record = current;
+    memcpy(&data, current + offsetof(struct netring_packet, data), sizeof data);
+    cursor->data = data;
+    cursor->caplen = netring_record_u32(current, offsetof(struct netring_packet, caplen));
+    return 1;
 }
 
 /* Moves on to the next packet of the block. Returns 1 with a packet, 0 at the end and from then
@@ -141,8 +190,8 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
     uint8_t *record = cursor->next;
     uint32_t left = cursor->left;
 
-    if (cursor->layout != NETRING_LAYOUT_TPACKET3)
-        return 0;
+    if (NETRING_INLINE_RARELY(cursor->layout != NETRING_LAYOUT_TPACKET3))
+        return netring_cursor_next_packet(cursor);
     /* Records are counted: the next-offset of the last one means nothing. */
     while (left != 0) {
         uint8_t *const current = record;
@@ -191,22 +240,28 @@ static inline uint8_t *netring_cursor_data(const struct netring_cursor *cursor)
     return cursor->data;
 }
 
-/* Bytes captured: what may be read at netring_cursor_data. */
+/* Bytes captured: what may be read at netring_cursor_data. Of a packet in several pieces
+ * (netring_cursor_segments) those of the first. */
 static inline uint32_t netring_cursor_caplen(const struct netring_cursor *cursor)
 {
     return cursor->caplen;
 }
 
-/* Bytes the packet had; more than caplen where a snap length or a filter cut it. A VLAN tag that
- * the kernel took out (netring_cursor_vlan) counts in neither. */
+/* Bytes the packet had; more than caplen where a snap length or a filter cut it
+ * (NETRING_PACKET_TRUNCATED), or where it is in several pieces. A VLAN tag that the kernel took out
+ * (netring_cursor_vlan) counts in neither. */
 static inline uint32_t netring_cursor_len(const struct netring_cursor *cursor)
 {
-    return netring_record_u32(cursor->record, NETRING_RECORD_LEN);
+    return netring_record_u32(
+        cursor->record,
+        netring_cursor_field(cursor, NETRING_RECORD_LEN, offsetof(struct netring_packet, len)));
 }
 
 /* Nanoseconds since the epoch (CLOCK_REALTIME). */
 static inline uint64_t netring_cursor_time_ns(const struct netring_cursor *cursor)
 {
+    if (netring_cursor_has_packets(cursor))
+        return netring_record_u64(cursor->record, offsetof(struct netring_packet, time_ns));
     return NETRING_INLINE_CAST(uint64_t, netring_record_u32(cursor->record, NETRING_RECORD_SEC)) *
                1000000000u +
            netring_record_u32(cursor->record, NETRING_RECORD_NSEC);
@@ -219,18 +274,28 @@ static inline uint64_t netring_cursor_time_ns(const struct netring_cursor *curso
 static inline int netring_cursor_vlan(const struct netring_cursor *cursor, uint16_t *tci,
                                       uint16_t *tpid)
 {
+    const uint8_t *const record = cursor->record;
+    const int packets = netring_cursor_has_packets(cursor);
+
     if (tci != NETRING_INLINE_NULL)
-        *tci = NETRING_INLINE_CAST(uint16_t,
-                                   netring_record_u32(cursor->record, NETRING_RECORD_VLAN_TCI));
+        *tci = packets ? netring_record_u16(record, offsetof(struct netring_packet, vlan_tci))
+                       : NETRING_INLINE_CAST(uint16_t,
+                                             netring_record_u32(record, NETRING_RECORD_VLAN_TCI));
     if (tpid != NETRING_INLINE_NULL)
-        *tpid = netring_record_u16(cursor->record, NETRING_RECORD_VLAN_TPID);
-    return (netring_record_u32(cursor->record, NETRING_RECORD_STATUS) & NETRING_PACKET_VLAN) != 0;
+        *tpid = netring_record_u16(
+            record, netring_cursor_field(cursor, NETRING_RECORD_VLAN_TPID,
+                                         offsetof(struct netring_packet, vlan_tpid)));
+    return (netring_record_u32(record,
+                               netring_cursor_field(cursor, NETRING_RECORD_STATUS,
+                                                    offsetof(struct netring_packet, status))) &
+            NETRING_PACKET_VLAN) != 0;
 }
 
 /* NETRING_DIRECTION_*: whom the packet was for, or that this machine sent it. */
 static inline uint8_t netring_cursor_direction(const struct netring_cursor *cursor)
 {
-    return cursor->record[NETRING_RECORD_PKTTYPE];
+    return cursor->record[netring_cursor_field(cursor, NETRING_RECORD_PKTTYPE,
+                                               offsetof(struct netring_packet, direction))];
 }
 
 /* The EtherType as the kernel understood it, in host byte order: behind a tag that it took out,
@@ -238,20 +303,27 @@ static inline uint8_t netring_cursor_direction(const struct netring_cursor *curs
 static inline uint16_t netring_cursor_protocol(const struct netring_cursor *cursor)
 {
     const uint8_t *const bytes = cursor->record + NETRING_RECORD_PROTOCOL;
+
+    if (netring_cursor_has_packets(cursor))
+        return netring_record_u16(cursor->record, offsetof(struct netring_packet, protocol));
     return NETRING_INLINE_CAST(uint16_t, bytes[0] << 8 | bytes[1]);
 }
 
 /* The interface that the packet was captured on. */
 static inline uint32_t netring_cursor_ifindex(const struct netring_cursor *cursor)
 {
-    return netring_record_u32(cursor->record, NETRING_RECORD_IFINDEX);
+    return netring_record_u32(cursor->record,
+                              netring_cursor_field(cursor, NETRING_RECORD_IFINDEX,
+                                                   offsetof(struct netring_packet, ifindex)));
 }
 
 /* The kernel's flow hash, never 0; 0 where the capture was opened without NETRING_CAPTURE_RXHASH.
  */
 static inline uint32_t netring_cursor_rxhash(const struct netring_cursor *cursor)
 {
-    return netring_record_u32(cursor->record, NETRING_RECORD_RXHASH);
+    return netring_record_u32(cursor->record,
+                              netring_cursor_field(cursor, NETRING_RECORD_RXHASH,
+                                                   offsetof(struct netring_packet, rxhash)));
 }
 
 /* LINKTYPE_ number of the bytes at netring_cursor_data (1: Ethernet), or NETRING_LINKTYPE_UNKNOWN.
@@ -260,6 +332,8 @@ static inline uint16_t netring_cursor_link_type(const struct netring_cursor *cur
 {
     if (cursor->link_type != NETRING_LINKTYPE_UNKNOWN)
         return cursor->link_type;
+    if (netring_cursor_has_packets(cursor))
+        return netring_record_u16(cursor->record, offsetof(struct netring_packet, link_type));
     /* A capture of every interface: by the ARPHRD_ number (linux/if_arp.h) of this one. */
     switch (netring_record_u16(cursor->record, NETRING_RECORD_HATYPE)) {
     case 1:   /* Ethernet */
@@ -297,6 +371,8 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
         netring_record_u32(record, NETRING_RECORD_STATUS) &
         NETRING_INLINE_CAST(uint32_t, NETRING_RECORD_STATUS_PACKET | NETRING_RECORD_STATUS_CERTAIN);
 
+    if (netring_cursor_has_packets(cursor))
+        return netring_record_u32(record, offsetof(struct netring_packet, status));
     status ^= NETRING_RECORD_STATUS_CERTAIN;
     if (cursor->caplen < netring_record_u32(record, NETRING_RECORD_LEN))
         status |= NETRING_PACKET_TRUNCATED;
@@ -309,13 +385,41 @@ static inline uint32_t netring_cursor_status(const struct netring_cursor *cursor
  * was opened without NETRING_CAPTURE_VNET_HEADER. */
 static inline uint16_t netring_cursor_gso_size(const struct netring_cursor *cursor)
 {
-    return netring_record_u16(cursor->record, NETRING_RECORD_VNET_GSO_SIZE);
+    return netring_record_u16(cursor->record,
+                              netring_cursor_field(cursor, NETRING_RECORD_VNET_GSO_SIZE,
+                                                   offsetof(struct netring_packet, gso_size)));
 }
 
 /* NETRING_GSO_*, as netring_cursor_gso_size. */
 static inline uint8_t netring_cursor_gso_type(const struct netring_cursor *cursor)
 {
-    return cursor->record[NETRING_RECORD_VNET_GSO_TYPE];
+    return cursor->record[netring_cursor_field(cursor, NETRING_RECORD_VNET_GSO_TYPE,
+                                               offsetof(struct netring_packet, gso_type))];
+}
+
+/* Pieces of the packet behind the first, which data and caplen are; netring_block_segments gives
+ * them all. */
+static inline uint8_t netring_cursor_segments(const struct netring_cursor *cursor)
+{
+    if (!netring_cursor_has_packets(cursor))
+        return 0;
+    return cursor->record[offsetof(struct netring_packet, segments)];
+}
+
+/* The receive queue, of AF_XDP; else 0. */
+static inline uint16_t netring_cursor_queue(const struct netring_cursor *cursor)
+{
+    if (!netring_cursor_has_packets(cursor))
+        return 0;
+    return netring_record_u16(cursor->record, offsetof(struct netring_packet, queue));
+}
+
+/* Names the packet to netring_block_segments, netring_block_address and netring_block_vnet. */
+static inline uint64_t netring_cursor_cookie(const struct netring_cursor *cursor)
+{
+    if (netring_cursor_has_packets(cursor))
+        return netring_record_u64(cursor->record, offsetof(struct netring_packet, cookie));
+    return NETRING_INLINE_CAST(uint64_t, cursor->record - cursor->base);
 }
 
 /* The state of checksum and segmentation, as netring_block_vnet: 1, or 0 and zeros where the packet
@@ -326,7 +430,8 @@ static inline int netring_cursor_vnet(const struct netring_cursor *cursor, struc
 
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;
-    if ((netring_record_u32(record, NETRING_RECORD_STATUS) & NETRING_PACKET_VNET) == 0)
+    if (netring_cursor_has_packets(cursor) ||
+        (netring_record_u32(record, NETRING_RECORD_STATUS) & NETRING_PACKET_VNET) == 0)
         return 0;
     out->flags = record[NETRING_RECORD_VNET_FLAGS];
     out->gso_type = record[NETRING_RECORD_VNET_GSO_TYPE];
@@ -345,6 +450,10 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
     const uint32_t kernel = netring_record_u32(record, NETRING_RECORD_STATUS);
     const uint16_t mac = netring_record_u16(record, NETRING_RECORD_MAC);
 
+    if (netring_cursor_has_packets(cursor)) {
+        memcpy(out, record, sizeof *out);
+        return;
+    }
     out->data = cursor->data;
     out->caplen = netring_cursor_caplen(cursor);
     out->len = netring_cursor_len(cursor);
@@ -368,7 +477,7 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
            0, 8);
     out->gso_size = netring_record_u16(record, NETRING_RECORD_VNET_GSO_SIZE);
     out->gso_type = record[NETRING_RECORD_VNET_GSO_TYPE];
-    out->cookie = NETRING_INLINE_CAST(uint64_t, record - cursor->base);
+    out->cookie = netring_cursor_cookie(cursor);
 }
 
 #ifdef __cplusplus
@@ -379,5 +488,6 @@ static inline void netring_cursor_packet(const struct netring_cursor *cursor,
 #undef NETRING_INLINE_ADDRESS
 #undef NETRING_INLINE_POINTER
 #undef NETRING_INLINE_NULL
+#undef NETRING_INLINE_RARELY
 
 #endif /* NETRING_INLINE_H */

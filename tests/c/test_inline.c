@@ -259,6 +259,9 @@ static void test_fields(void)
     ok(netring_cursor_protocol(&c) == 0x86dd, "protocol, host byte order");
     ok(netring_cursor_ifindex(&c) == 42, "ifindex");
     ok(netring_cursor_rxhash(&c) == 0xdeadbeef, "rxhash");
+    ok(netring_cursor_segments(&c) == 0 && netring_cursor_queue(&c) == 0,
+       "in one piece, of no queue");
+    ok(netring_cursor_cookie(&c) == FIRST + STEP, "the cookie");
     ok(netring_cursor_status(&c) ==
            (NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID | NETRING_PACKET_CSUM_VALID |
             NETRING_PACKET_TRUNCATED | NETRING_PACKET_RXHASH | NETRING_PACKET_NET_OFFSET |
