@@ -1,6 +1,6 @@
 /* What is between an injector and the wire: full queues and a small send buffer, which lose
- * nothing; a link that is down, has no carrier, comes back, or is removed; a close with frames in
- * every state; the rate.
+ * nothing, and the way past the queue; a link that is down, has no carrier, comes back, or is
+ * removed; one of another network namespace; a close with frames in every state; the rate.
  *
  * no-archive: it takes long, and ASan has the archive too */
 #include "inject.h"
@@ -43,7 +43,7 @@ static void commit_frames(struct netring_injector *injector, uint32_t first, uin
 }
 
 /* One check: frames first..first+count-1 of commit_frames arrive. */
-static bool frames_arrive(uint32_t first, uint32_t count, const char *what)
+static bool frames_arrive_at(struct sink *there, uint32_t first, uint32_t count, const char *what)
 {
     struct numbered *frames = calloc(count + 1, sizeof *frames);
     bool good;
@@ -52,9 +52,14 @@ static bool frames_arrive(uint32_t first, uint32_t count, const char *what)
         tap_bail("out of memory");
     for (uint32_t i = 0; i < count; i++)
         frames[i] = (struct numbered){first + i, MTU_FRAME, false};
-    good = sink_is(&sink, frames, count, what);
+    good = sink_is(there, frames, count, what);
     free(frames);
     return good;
+}
+
+static bool frames_arrive(uint32_t first, uint32_t count, const char *what)
+{
+    return frames_arrive_at(&sink, first, count, what);
 }
 
 /* ---- back-pressure ---- */
@@ -640,6 +645,87 @@ static void test_untorn(const struct method *method)
     injector_close(injector);
 }
 
+/* A queue that lets a frame pass every ten seconds holds frames back, but not with
+ * NETRING_INJECTOR_QDISC_BYPASS. */
+static void test_bypass(const struct method *method)
+{
+    enum { FRAMES = 50, HELD = 5 };
+    struct netring_injector *injector;
+    struct netring_injector_stats stats;
+    unsigned arrived = 0;
+
+    net_queue_slow("va", MTU_FRAME / 10, 100000);
+    injector = injector_open("va", config_of(method, NETRING_INJECTOR_QDISC_BYPASS));
+    commit_frames(injector, 0, FRAMES);
+    is_int(netring_injector_flush(injector), FRAMES, "%s: past the queue: flush", method->name);
+    frames_arrive(0, FRAMES, "past the queue");
+    drains(injector, "past the queue");
+    stats = injector_stats(injector);
+    is_int(stats.full_queue + stats.qdisc_drops, 0, "%s: past the queue: it drops none",
+           method->name);
+    injector_close(injector);
+
+    injector = injector_open("va", config_of(method, 0));
+    commit_frames(injector, 0, HELD);
+    is_int(netring_injector_flush(injector), HELD, "%s: into the queue: flush", method->name);
+    while (sink_next(&sink, 50) > 0)
+        arrived++;
+    ok(arrived < HELD, "%s: into the queue: %u of %d arrive", method->name, arrived, HELD);
+    net_queue_none("va"); /* with what is in it */
+    drains(injector, "into the queue");
+    injector_close(injector);
+}
+
+/* ---- another network namespace ---- */
+
+/* There is a link of that name in both: the one of the namespace asked for is meant. */
+static void test_namespace(const struct method *method)
+{
+    const int there = net_namespace_new();
+    struct netring_injector_config config = *config_of(method, NETRING_INJECTOR_NETNS_FD);
+    struct netring_injector *injector;
+    struct sink right, wrong;
+
+    net_veth("na", "nb");
+    net_link_move("na", there);
+    net_veth("na", "nc");
+    sink_open(&right, "nb");
+    sink_open(&wrong, "nc");
+    net_await_carrier("na");
+    config.netns_fd = dup(there);
+    {
+        const int here = net_namespace();
+
+        net_namespace_enter(there);
+        net_link_up("na", true); /* moving it has set it down */
+        net_await_carrier("na");
+        net_namespace_enter(here);
+        close(here);
+    }
+    injector = injector_open("na", &config);
+    close(config.netns_fd); /* the library needs it no longer */
+    commit_frames(injector, 0, 20);
+    is_int(netring_injector_flush(injector), 20, "%s: another namespace: flush", method->name);
+    frames_arrive_at(&right, 0, 20, "another namespace");
+    drains(injector, "another namespace");
+    sink_is_empty(&right, "another namespace: its link");
+    sink_is_empty(&wrong, "another namespace: the link of that name here");
+    injector_close(injector);
+
+    injector = injector_open("na", config_of(method, 0));
+    commit_frames(injector, 20, 3);
+    is_int(netring_injector_flush(injector), 3, "%s: this namespace: flush", method->name);
+    frames_arrive_at(&wrong, 20, 3, "this namespace");
+    sink_is_empty(&right, "this namespace: the link of that name elsewhere");
+    drains(injector, "this namespace");
+    injector_close(injector);
+    sink_close(&right);
+    sink_close(&wrong);
+    net_link_delete("nb");
+    net_link_delete("na");
+    close(there);
+}
+
 /* ---- the rate ---- */
 
 static void paced(const struct method *method, uint32_t unit, uint64_t rate, const char *what)
@@ -700,6 +786,7 @@ int main(void)
         test_full_queue(method);
         test_full_socket(method);
         test_slow_drain(method);
+        test_bypass(method);
         test_down(method);
         test_ignore_link_state(method);
         test_flapping(method);
@@ -709,6 +796,7 @@ int main(void)
         test_removed_open(method);
         test_moved(method);
         test_renamed(method);
+        test_namespace(method);
         test_close(method);
         test_untorn(method);
         paced(method, NETRING_RATE_PACKETS, 2000, "2000 packets a second");
