@@ -41,7 +41,7 @@ CARGO_RUN := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(CARGO)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib examples hooks run check bench fuzz fuzz-run header header-check fmt symbols abi-baseline \
+.PHONY: all lib examples hooks run check check-qemu bench fuzz fuzz-run header header-check fmt symbols abi-baseline \
 	install uninstall dist clean help toolchain FORCE
 
 all: lib examples
@@ -52,6 +52,7 @@ help:
 	@echo 'make examples       build/examples/*, linked statically so that setcap works'
 	@echo 'make run            IFACE=eth0 COUNT=20 ARGS=...: the capture example'
 	@echo 'make check          all tests; SUITES="abi c-*" for some, tests/run.sh -l lists them'
+	@echo 'make check-qemu     the C suite on other kernels; KERNELS="5.10 7" TESTS="wait xdp*"'
 	@echo 'make bench          the benchmarks'
 	@echo 'make soak           MINUTES=15: a capture left running, and all that may befall it'
 	@echo 'make fuzz           TARGET=walker SECONDS=180: a fuzz target (fuzz/README.md)'
@@ -134,6 +135,10 @@ run: $(BUILD)/examples/capture
 
 check:
 	@set -f; tests/run.sh $(SUITES)  # c-* is for run.sh, not for c-examples
+
+# On other kernels, emulated: KERNELS="5.10 7" TESTS="wait xdp*" for some.
+check-qemu:
+	@set -f; tests/qemu/run.sh -k '$(KERNELS)' $(TESTS)
 
 # Not part of check: MINUTES=15 of traffic, overload, flaps and removals.
 soak: lib

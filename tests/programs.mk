@@ -26,8 +26,9 @@ lib_asan = $(lib_a)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all
+.PHONY: all so
 all: $(foreach v,so a asan,$(addprefix $(OUT)/$(v)/,$(NAMES)))
+so: $(addprefix $(OUT)/so/,$(NAMES))
 
 define variant
 $(OUT)/$(1)/%.o: tests/c/%.c
