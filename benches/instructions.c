@@ -18,6 +18,9 @@
 #include <netring_inline.h>
 
 int netring_test_block(uint64_t *memory, size_t length, struct netring_block **out);
+int netring_test_packets_block(const struct netring_packet *packets, size_t count,
+                               const void *pieces, size_t piece_count, uint32_t *returned,
+                               struct netring_block **out);
 
 enum { FEW = 512, MANY = 512 + 4096 };
 enum { FIRST = 48, MAC = 82, NET = 96, CAPLEN = 64, STEP = (MAC + CAPLEN + 7) / 8 * 8 };
@@ -63,6 +66,18 @@ static void lay_out(uint32_t count)
         from->sll_hatype = 1;
         from->sll_halen = 6;
         memset(at + MAC, (int)i, CAPLEN);
+    }
+}
+
+/* The packets of that block as an AF_XDP queue has them. */
+static void describe(struct netring_packet *packets, uint32_t count)
+{
+    memset(packets, 0, count * sizeof *packets);
+    for (uint32_t i = 0; i < count; i++) {
+        packets[i].data = memory + FIRST + (size_t)STEP * i + MAC;
+        packets[i].caplen = packets[i].len = CAPLEN;
+        packets[i].time_ns = 1700000000000000000;
+        packets[i].link_type = NETRING_LINKTYPE_ETHERNET;
     }
 }
 
@@ -171,18 +186,26 @@ int main(void)
     static const struct {
         const char *name;
         way *go;
+        bool array;
     } ways[] = {
-        {"hand", hand},
-        {"hand+data", hand_data},
-        {"inline", walk},
-        {"inline+data", walk_data},
-        {"inline+packet", walk_packet},
-        {"read64", read_batch},
-        {"read64+data", read_batch_data},
-        {"read1", read_one},
-        {"read1+data", read_one_data},
+        {"hand", hand, false},
+        {"hand+data", hand_data, false},
+        {"inline", walk, false},
+        {"inline+data", walk_data, false},
+        {"inline+packet", walk_packet, false},
+        {"read64", read_batch, false},
+        {"read64+data", read_batch_data, false},
+        {"read1", read_one, false},
+        {"read1+data", read_one_data, false},
+        {"array-inline", walk, true},
+        {"array-inline+data", walk_data, true},
+        {"array-inline+packet", walk_packet, true},
+        {"array-read64", read_batch, true},
+        {"array-read64+data", read_batch_data, true},
     };
     static const uint32_t counts[] = {FEW, MANY};
+    static struct netring_packet packets[MANY];
+    uint32_t returned = 0;
     uint64_t expected[2][2] = {{0, 0}, {0, 0}}; /* by size and by whether data is read */
 
     memory = aligned_alloc(4096, (LENGTH + 4095) / 4096 * 4096);
@@ -195,8 +218,11 @@ int main(void)
             struct netring_block *block;
 
             lay_out(counts[n]);
-            if (netring_test_block((uint64_t *)(void *)memory, LENGTH, &block) < 0)
-                fail("netring_test_block");
+            describe(packets, counts[n]);
+            if (ways[w].array
+                    ? netring_test_packets_block(packets, counts[n], NULL, 0, &returned, &block) < 0
+                    : netring_test_block((uint64_t *)(void *)memory, LENGTH, &block) < 0)
+                fail("a block");
             sum = 0;
             bench_measure(ways[w].go, block);
             if (netring_block_release(block) < 0)

@@ -36,6 +36,9 @@ done <$out/instructions.calls | awk -v check="$1" '
         title["inline+packet"] = "inline walk, `netring_cursor_packet`"
         title["read64"] = "`netring_block_read`, 64"
         title["read1"] = "`netring_block_read`, 1"
+        title["array-inline"] = "AF_XDP: inline walk"
+        title["array-inline+packet"] = "AF_XDP: inline walk, `netring_cursor_packet`"
+        title["array-read64"] = "AF_XDP: `netring_block_read`, 64"
         while ((getline line < "benches/instructions.expected") > 0)
             if (line !~ /^#/ && split(line, field, " ") == 2)
                 most[field[1]] = field[2]

@@ -493,8 +493,8 @@ int netring_filter_count(struct netring_filter *filter);
  * wrong size. NETRING_EFILTER, the expression has no meaning for `link_type`
  * (NETRING_FILTER_REJECT_OTHERS: 0). NETRING_ENOTSUP, the program asks for something that is not
  * known of this packet (the kernel's flow hash at filter time, its mark, the
- * CPU, or bytes that were cut off): no verdict rather than a guess; or it is an
- * eBPF program.
+ * CPU, or bytes that were cut off or, of a packet in several pieces, lie behind the
+ * first): no verdict rather than a guess; or it is an eBPF program.
  * MT-Safe.
  * Caller: `packet` must be readable for `size` bytes, and its data for `caplen`.
  */
@@ -1892,7 +1892,7 @@ struct netring_block_info {
     /** The size passed in. */
     uint32_t size;
     /**
-     * Records of the block. What is marked away is among them, so there may be
+     * Records of the block, or packets. What is marked away is among them, so there may be
      * fewer packets; 0 is possible.
      */
     uint32_t count;
@@ -1918,8 +1918,9 @@ struct netring_block_info {
 
 /**
  * A block's memory, for walks in other languages: start at `base + first`, go
- * through `count` records as `layout` says, check every offset against
- * `length`.
+ * through `count` records or packets as `layout` says. Of records, check every offset
+ * against `length`. A walk ends at a layout that it does not know: netring_block_read
+ * knows it.
  */
 struct netring_block_view {
     /** The size passed in. */
@@ -1932,9 +1933,9 @@ struct netring_block_view {
     uint64_t length;
     /** Offset of the first record from `base`. */
     uint32_t first;
-    /** Records. */
+    /** Records, or packets. */
     uint32_t count;
-    /** Bytes from record to record; 0: each record says. */
+    /** Bytes from one to the next; 0: each record says. */
     uint32_t stride;
     /** 0. */
     uint32_t reserved;
@@ -1949,11 +1950,11 @@ struct netring_cursor {
     uint32_t size;
     /** NETRING_LAYOUT_*. */
     uint32_t layout;
-    /** The next record. */
+    /** The next record, or packet. */
     uint8_t *next;
     /** The current record; NULL before the first. */
     uint8_t *record;
-    /** The current packet, checked to lie in the block. */
+    /** The current packet's bytes, checked. */
     uint8_t *data;
     /** One past the last byte of the block. */
     uint8_t *end;
@@ -2066,7 +2067,8 @@ int netring_block_cursor(struct netring_block *block, struct netring_cursor *out
 /**
  * Copies the link-layer source address of the packet with this cookie
  * (netring_packet.cookie) to `out`, at most `size` bytes of it; returns its
- * length: 6 for Ethernet, 0 where the link has none.
+ * length: 6 for Ethernet, 0 where the link has none. Of AF_XDP it is the one in the
+ * bytes.
  *
  * Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
  * NULL with a size, or no packet of this block has that cookie. MT-Safe.
@@ -2680,6 +2682,9 @@ int netring_injector_send_batch(struct netring_injector *injector,
  * changes that with them, or writes the whole checksum and clears the bit in `status`.
  * (For TCP without vnet header it is computed all anew.)
  *
+ * A packet in several pieces (NETRING_PACKET_SEGMENTED) leaves in one: `data` and `caplen` then
+ * end where its first piece does. Without the bit the first piece alone is sent.
+ *
  * A capture of the same interface receives what is sent, too: with
  * NETRING_CAPTURE_IGNORE_OUTGOING a program that sends back does not answer itself.
  *
@@ -2690,7 +2695,7 @@ int netring_injector_send_batch(struct netring_injector *injector,
  * netring_injector_commit; NETRING_EMSGSIZE, a super-packet, and capture or injector
  * has no vnet header; NETRING_EINVAL, its link type is not that of the interface, it
  * was truncated (NETRING_PACKET_TRUNCATED), its checksum is missing and cannot be
- * computed, it has no bytes, or not in this block; `packets` is NULL or misaligned,
+ * computed, it has no bytes, or not (all) in this block; `packets` is NULL or misaligned,
  * `size` is less than 64, more than 256 or not a multiple of 8, `count` is 0 or more
  * than 8388607. NETRING_EBADF, not an injector, or not a block. MT-Safe. (af_packet.c
  * tpacket_rcv, packet_snd.)
@@ -3872,7 +3877,7 @@ int netring_writer_add_capture(struct netring_writer *writer,
                                struct netring_error *err);
 
 /**
- * Writes all packets of a block, and returns how many. What is marked away or
+ * Writes all packets of a block, those in several pieces as one, and returns how many. What is marked away or
  * was never filled is not among them. The block's own cursor does not matter
  * and is not moved, and others may read the block meanwhile.
  *
@@ -3906,8 +3911,9 @@ int netring_writer_write_block(struct netring_writer *writer,
  * packets are in the file: go on behind them.
  *
  * Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, no such interface, packets
- * of another link type, a packet without data, `packets` is NULL or misaligned,
- * or `size` is less than 64, more than 256 or not a multiple of 8: nothing was
+ * of another link type, a packet without data or in several pieces
+ * (NETRING_PACKET_SEGMENTED: only its block knows them; clear the bit to write the
+ * first alone), `packets` is NULL or misaligned, or `size` is less than 64, more than 256 or not a multiple of 8: nothing was
  * written. NETRING_EIO, as netring_writer_write_block. MT-Safe; one call at a
  * time goes on.
  * Caller: `packets` must be readable for `count` times `size` bytes, and each packet's

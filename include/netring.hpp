@@ -206,11 +206,13 @@ struct vlan_tag {
     }
 };
 
-// One packet of a block, looked at where the kernel put it. Refers to its block: gone with it.
+// One packet of a block, looked at where the kernel put it; of AF_XDP, where the library has it.
+// Refers to its block: gone with it.
 class packet
 {
   public:
-    // caplen() bytes, the link-layer header first; writable.
+    // caplen() bytes, the link-layer header first; writable. Of a packet in several pieces the
+    // first one: block::segments.
     std::uint8_t *data() const noexcept
     {
         return netring_cursor_data(&cursor_);
@@ -233,14 +235,19 @@ class packet
         return {data(), caplen()};
     }
 #endif
-    // Bytes on the wire; more than caplen() where it was cut.
+    // Bytes on the wire; more than caplen() where it was cut, or is in several pieces.
     std::uint32_t len() const noexcept
     {
         return netring_cursor_len(&cursor_);
     }
     bool truncated() const noexcept
     {
-        return caplen() < len();
+        return (status() & NETRING_PACKET_TRUNCATED) != 0;
+    }
+    // How many pieces there are behind the first.
+    std::uint8_t segments() const noexcept
+    {
+        return netring_cursor_segments(&cursor_);
     }
 
     std::uint64_t time_ns() const noexcept
@@ -280,6 +287,16 @@ class packet
     std::uint32_t status() const noexcept
     {
         return netring_cursor_status(&cursor_);
+    }
+    // The receive queue, of AF_XDP.
+    std::uint16_t queue() const noexcept
+    {
+        return netring_cursor_queue(&cursor_);
+    }
+    // Names the packet to what takes a block and a cookie.
+    std::uint64_t cookie() const noexcept
+    {
+        return netring_cursor_cookie(&cursor_);
     }
 
     // All of it as C has it.
@@ -427,6 +444,15 @@ class block
         struct netring_block_info out;
         check(netring_block_info(handle_, &out, sizeof out));
         return out;
+    }
+
+    // netring_block_segments: all pieces of a packet of this block, one for most.
+    std::vector<struct netring_segment> segments(const packet &of) const
+    {
+        std::vector<struct netring_segment> pieces(of.segments() + std::size_t(1));
+        check(netring_block_segments(handle_, of.cookie(), pieces.data(), sizeof pieces[0],
+                                     pieces.size()));
+        return pieces;
     }
 
     // Each begin() starts at the first packet. An empty block object has none.

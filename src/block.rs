@@ -222,11 +222,22 @@ impl Block {
     #[allow(unsafe_code)]
     #[inline(never)]
     pub unsafe fn read(&self, out: *mut Packet, stride: usize, room: usize) -> Result<usize> {
-        let mut position = unpack(self.position.load(Ordering::Relaxed));
-        // SAFETY: the caller's promise.
-        let filled = unsafe { self.fill(&mut position, out, stride, room) };
-        self.position.store(pack(position), Ordering::Relaxed);
-        filled
+        match &self.content {
+            Content::Records { memory, link_type, .. } => {
+                let mut position = unpack(self.position.load(Ordering::Relaxed));
+                // SAFETY: the caller's promise.
+                let filled = unsafe { memory.read(&mut position, *link_type, out, stride, room) };
+                self.position.store(pack(position), Ordering::Relaxed);
+                filled.map_err(|corrupt| self.corrupt(corrupt, *memory))
+            }
+            Content::Packets(packets) => {
+                let mut position = unpack(self.position.load(Ordering::Relaxed));
+                // SAFETY: as above.
+                let filled = unsafe { packets.read(&mut position, out, stride, room) };
+                self.position.store(pack(position), Ordering::Relaxed);
+                Ok(filled)
+            }
+        }
     }
 
     /// Fills the next packets of a walk with a place of its own (the first is
@@ -237,29 +248,15 @@ impl Block {
     #[allow(unsafe_code)]
     pub fn walk(&self, position: &mut Position, out: &mut [Packet]) -> Result<usize> {
         let (to, room) = (out.as_mut_ptr(), out.len());
-        // SAFETY: `out` has room for that many packets, one after the other.
-        unsafe { self.fill(position, to, size_of::<Packet>(), room) }
-    }
-
-    /// # Safety
-    /// As [`BlockMemory::read`].
-    #[allow(unsafe_code)]
-    #[inline(always)]
-    unsafe fn fill(
-        &self,
-        position: &mut Position,
-        out: *mut Packet,
-        stride: usize,
-        room: usize,
-    ) -> Result<usize> {
+        let size = size_of::<Packet>();
         match &self.content {
             Content::Records { memory, link_type, .. } => {
-                // SAFETY: the caller's promise.
-                let filled = unsafe { memory.read(position, *link_type, out, stride, room) };
-                filled.map_err(|corrupt| self.corrupt(corrupt, *memory))
+                // SAFETY: `out` has room for that many packets, one after the other.
+                unsafe { memory.read(position, *link_type, to, size, room) }
+                    .map_err(|corrupt| self.corrupt(corrupt, *memory))
             }
             // SAFETY: as above.
-            Content::Packets(packets) => Ok(unsafe { packets.read(position, out, stride, room) }),
+            Content::Packets(packets) => Ok(unsafe { packets.read(position, to, size, room) }),
         }
     }
 

@@ -112,6 +112,7 @@ impl Packets {
     /// # Safety
     /// `out` has room for `room` elements of `stride` bytes; `stride` is at least the
     /// size of a [`Packet`] and a multiple of 8.
+    #[inline(never)]
     pub unsafe fn read(
         &self,
         position: &mut Position,

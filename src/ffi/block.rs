@@ -62,7 +62,7 @@ fn layout(view: &View) -> u32 {
 pub struct netring_block_info {
     /// The size passed in.
     pub size: u32,
-    /// Records of the block. What is marked away is among them, so there may be
+    /// Records of the block, or packets. What is marked away is among them, so there may be
     /// fewer packets; 0 is possible.
     pub count: u32,
     /// The kernel's sequence number of the block; the first is 1. Drops cause no
@@ -82,8 +82,9 @@ pub struct netring_block_info {
 }
 
 /// A block's memory, for walks in other languages: start at `base + first`, go
-/// through `count` records as `layout` says, check every offset against
-/// `length`.
+/// through `count` records or packets as `layout` says. Of records, check every offset
+/// against `length`. A walk ends at a layout that it does not know: netring_block_read
+/// knows it.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
@@ -98,9 +99,9 @@ pub struct netring_block_view {
     pub length: u64,
     /// Offset of the first record from `base`.
     pub first: u32,
-    /// Records.
+    /// Records, or packets.
     pub count: u32,
-    /// Bytes from record to record; 0: each record says.
+    /// Bytes from one to the next; 0: each record says.
     pub stride: u32,
     /// 0.
     pub reserved: u32,
@@ -116,11 +117,11 @@ pub struct netring_cursor {
     pub size: u32,
     /// NETRING_LAYOUT_*.
     pub layout: u32,
-    /// The next record.
+    /// The next record, or packet.
     pub next: *mut u8,
     /// The current record; NULL before the first.
     pub record: *mut u8,
-    /// The current packet, checked to lie in the block.
+    /// The current packet's bytes, checked.
     pub data: *mut u8,
     /// One past the last byte of the block.
     pub end: *mut u8,
@@ -454,7 +455,8 @@ pub unsafe extern "C" fn netring_block_cursor(
 
 /// Copies the link-layer source address of the packet with this cookie
 /// (netring_packet.cookie) to `out`, at most `size` bytes of it; returns its
-/// length: 6 for Ethernet, 0 where the link has none.
+/// length: 6 for Ethernet, 0 where the link has none. Of AF_XDP it is the one in the
+/// bytes.
 ///
 /// Errors: NETRING_EBADF, not a block, or released. NETRING_EINVAL, `out` is
 /// NULL with a size, or no packet of this block has that cookie. MT-Safe.

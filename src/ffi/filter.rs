@@ -172,8 +172,8 @@ pub unsafe extern "C" fn netring_filter_count(filter: *mut netring_filter) -> c_
 /// wrong size. NETRING_EFILTER, the expression has no meaning for `link_type`
 /// (NETRING_FILTER_REJECT_OTHERS: 0). NETRING_ENOTSUP, the program asks for something that is not
 /// known of this packet (the kernel's flow hash at filter time, its mark, the
-/// CPU, or bytes that were cut off): no verdict rather than a guess; or it is an
-/// eBPF program.
+/// CPU, or bytes that were cut off or, of a packet in several pieces, lie behind the
+/// first): no verdict rather than a guess; or it is an eBPF program.
 /// MT-Safe.
 ///
 /// # Safety

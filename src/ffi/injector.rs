@@ -600,6 +600,9 @@ pub unsafe extern "C" fn netring_injector_send_batch(
 /// changes that with them, or writes the whole checksum and clears the bit in `status`.
 /// (For TCP without vnet header it is computed all anew.)
 ///
+/// A packet in several pieces (NETRING_PACKET_SEGMENTED) leaves in one: `data` and `caplen` then
+/// end where its first piece does. Without the bit the first piece alone is sent.
+///
 /// A capture of the same interface receives what is sent, too: with
 /// NETRING_CAPTURE_IGNORE_OUTGOING a program that sends back does not answer itself.
 ///
@@ -610,7 +613,7 @@ pub unsafe extern "C" fn netring_injector_send_batch(
 /// netring_injector_commit; NETRING_EMSGSIZE, a super-packet, and capture or injector
 /// has no vnet header; NETRING_EINVAL, its link type is not that of the interface, it
 /// was truncated (NETRING_PACKET_TRUNCATED), its checksum is missing and cannot be
-/// computed, it has no bytes, or not in this block; `packets` is NULL or misaligned,
+/// computed, it has no bytes, or not (all) in this block; `packets` is NULL or misaligned,
 /// `size` is less than 64, more than 256 or not a multiple of 8, `count` is 0 or more
 /// than 8388607. NETRING_EBADF, not an injector, or not a block. MT-Safe. (af_packet.c
 /// tpacket_rcv, packet_snd.)

@@ -355,7 +355,7 @@ pub unsafe extern "C" fn netring_writer_add_capture(
     unsafe { adding(writer, err, call) }
 }
 
-/// Writes all packets of a block, and returns how many. What is marked away or
+/// Writes all packets of a block, those in several pieces as one, and returns how many. What is marked away or
 /// was never filled is not among them. The block's own cursor does not matter
 /// and is not moved, and others may read the block meanwhile.
 ///
@@ -456,8 +456,9 @@ impl Source for ArraySource {
 /// packets are in the file: go on behind them.
 ///
 /// Errors: NETRING_EBADF, not a writer. NETRING_EINVAL, no such interface, packets
-/// of another link type, a packet without data, `packets` is NULL or misaligned,
-/// or `size` is less than 64, more than 256 or not a multiple of 8: nothing was
+/// of another link type, a packet without data or in several pieces
+/// (NETRING_PACKET_SEGMENTED: only its block knows them; clear the bit to write the
+/// first alone), `packets` is NULL or misaligned, or `size` is less than 64, more than 256 or not a multiple of 8: nothing was
 /// written. NETRING_EIO, as netring_writer_write_block. MT-Safe; one call at a
 /// time goes on.
 ///

@@ -86,7 +86,11 @@ static void receive(const char *interface, const char *address)
             packets++;
             same = same && fields.data == p.data() && fields.caplen == p.caplen() &&
                    fields.len == p.len() && fields.time_ns == p.time_ns() &&
-                   fields.status == p.status() && p.caplen() <= 50;
+                   fields.status == p.status() && fields.cookie == p.cookie() &&
+                   fields.segments == p.segments() && fields.queue == p.queue() && p.caplen() <= 50;
+            const std::vector<struct netring_segment> pieces = block.segments(p);
+            same = same && pieces.size() == 1 && pieces[0].data == p.data() &&
+                   pieces[0].len == p.caplen();
             if (text.empty())
                 continue;
             in_order = in_order && text == ("netring " + std::to_string(seen)).substr(0, 8);

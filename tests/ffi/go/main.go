@@ -42,6 +42,70 @@ func open(name string, config *C.struct_netring_capture_config) (*C.struct_netri
 	return capture, rc, C.GoString(&detail.message[0]), errno
 }
 
+// What a walk finds of a packet.
+type found struct {
+	data   *C.uint8_t
+	caplen C.uint32_t
+	time   C.uint64_t
+}
+
+// walk goes over a block without a call for each packet, in both layouts; false: its memory is damaged.
+func walk(view *C.struct_netring_block_view) (all []found, whole bool) {
+	at := func(offset uint64) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(view.base), offset) }
+	offset := uint64(view.first)
+	for left := view.count; left > 0; left-- {
+		if view.layout == C.NETRING_LAYOUT_PACKETS {
+			// The library's own memory: every packet is good.
+			p := (*C.struct_netring_packet)(at(offset))
+			all = append(all, found{p.data, p.caplen, p.time_ns})
+			offset += uint64(view.stride)
+			continue
+		}
+		// struct tpacket3_hdr and struct sockaddr_ll take 68 bytes.
+		if view.layout != C.NETRING_LAYOUT_TPACKET3 || offset%8 != 0 || offset+68 > uint64(view.length) {
+			return all, false
+		}
+		u32 := func(field uint64) uint32 { return *(*uint32)(at(offset + field)) }
+		if u32(20)&1 != 0 { // TP_STATUS_USER: there is a packet
+			mac, caplen := uint64(*(*uint16)(at(offset + 24))), uint64(u32(12))
+			if offset+mac+caplen > uint64(view.length) {
+				return all, false
+			}
+			time := uint64(u32(4))*1000000000 + uint64(u32(8))
+			all = append(all, found{(*C.uint8_t)(at(offset + mac)), C.uint32_t(caplen), C.uint64_t(time)})
+		}
+		if step := uint64(u32(0)); step >= 68 {
+			offset += step
+		} else if left > 1 {
+			return all, false
+		}
+	}
+	return all, true
+}
+
+// array walks AF_XDP's layout, made here: elements that have grown, and not from the first byte on.
+func array() {
+	const count, stride, first = 5, 72, 8
+	memory := C.calloc(count+1, stride)
+	defer C.free(memory)
+	view := (*C.struct_netring_block_view)(C.calloc(1, C.sizeof_struct_netring_block_view))
+	defer C.free(unsafe.Pointer(view))
+	view.layout, view.base, view.length = C.NETRING_LAYOUT_PACKETS, (*C.uint8_t)(memory), (count+1)*stride
+	view.first, view.count, view.stride = first, count, stride
+	for i := 0; i < count; i++ {
+		p := (*C.struct_netring_packet)(unsafe.Add(memory, first+stride*i))
+		p.data, p.caplen, p.time_ns = (*C.uint8_t)(unsafe.Add(memory, i)), C.uint32_t(60+i), C.uint64_t(i)
+	}
+	all, whole := walk(view)
+	same := 0
+	for i, f := range all {
+		if f == (found{(*C.uint8_t)(unsafe.Add(memory, i)), C.uint32_t(60 + i), C.uint64_t(i)}) {
+			same++
+		}
+	}
+	check(whole && len(all) == count && same == count, "%d of %d packets of an array", same, count)
+}
+
 func receive(name, address string) {
 	capture, rc, text, errno := open(name, nil)
 	if rc < 0 {
@@ -57,11 +121,17 @@ func receive(name, address string) {
 	// In C's memory: a Go array would be searched for pointers at each call.
 	packets := (*[batch]C.struct_netring_packet)(C.calloc(batch, C.sizeof_struct_netring_packet))
 	defer C.free(unsafe.Pointer(packets))
-	seen, stopping := 0, false
+	view := (*C.struct_netring_block_view)(C.calloc(1, C.sizeof_struct_netring_block_view))
+	defer C.free(unsafe.Pointer(view))
+	seen, read, walked, stopping := 0, 0, 0, false
 	for {
 		var block *C.struct_netring_block
 		if rc = C.netring_capture_next_block(capture, 3000, &block); rc < 0 {
 			break
+		}
+		var all []found
+		if rc > 0 && C.netring_block_view(block, view, C.sizeof_struct_netring_block_view) == 0 {
+			all, _ = walk(view)
 		}
 		for rc > 0 {
 			n := C.netring_block_read(block, &packets[0], C.sizeof_struct_netring_packet, batch)
@@ -69,6 +139,10 @@ func receive(name, address string) {
 				break
 			}
 			for _, p := range packets[:n] {
+				if len(all) > 0 && all[0] == (found{p.data, p.caplen, p.time_ns}) {
+					walked, all = walked+1, all[1:]
+				}
+				read++
 				data := unsafe.Slice((*byte)(p.data), p.caplen)
 				if p.protocol == 0x0800 && len(data) > 42 && data[36] == 0 && data[37] == 9 &&
 					string(data[42:]) == fmt.Sprintf("netring %d", seen) {
@@ -84,6 +158,7 @@ func receive(name, address string) {
 	}
 	check(rc == C.NETRING_ESHUTDOWN, "ended by stop: %s", C.GoString(C.netring_err_name(rc)))
 	check(seen == datagrams, "%d of %d datagrams, in order", seen, datagrams)
+	check(walked == read && read >= datagrams, "%d of %d packets found by a walk, too", walked, read)
 	var stats C.struct_netring_stats
 	rc = C.netring_capture_stats(capture, &stats, C.sizeof_struct_netring_stats)
 	check(rc == 0 && stats.delivered >= datagrams && stats.dropped == 0, "counters: %d delivered", stats.delivered)
@@ -243,6 +318,7 @@ func main() {
 		_, rc, text, _ = open("lo", &config)
 		check(rc == C.NETRING_EINVAL && strings.Contains(text, "block_count"), "%s", text)
 		goroutines()
+		array()
 		receive(os.Args[1], os.Args[2])
 		savefile()
 		inject(os.Args[1])

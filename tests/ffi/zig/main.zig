@@ -86,6 +86,39 @@ fn receive(name: [*:0]const u8, address: [*:0]const u8) void {
     check(c.netring_capture_flush(capture) == c.NETRING_EBADF, "a closed capture is refused");
 }
 
+/// The inline walk over AF_XDP's layout, an array of packets, made here.
+fn array() void {
+    var packets: [5]c.struct_netring_packet = undefined;
+    var data = [_]u8{ 10, 11, 12, 13, 14 };
+    _ = c.memset(&packets, 0, @sizeOf(@TypeOf(packets)));
+    for (&packets, 0..) |*packet, i| {
+        packet.data = &data[i];
+        packet.caplen = 1;
+        packet.len = @intCast(60 + i);
+        packet.time_ns = 1000 + i;
+        packet.queue = 3;
+        packet.cookie = i;
+    }
+    var cursor: c.struct_netring_cursor = undefined;
+    _ = c.memset(&cursor, 0, @sizeOf(c.struct_netring_cursor));
+    cursor.layout = c.NETRING_LAYOUT_PACKETS;
+    cursor.base = @ptrCast(&packets);
+    cursor.next = cursor.base;
+    cursor.end = cursor.base + @sizeOf(@TypeOf(packets));
+    cursor.left = packets.len;
+    cursor.link_type = c.NETRING_LINKTYPE_UNKNOWN;
+    var seen: u32 = 0;
+    while (c.netring_cursor_next(&cursor) == 1) {
+        var packet: c.struct_netring_packet = undefined;
+        c.netring_cursor_packet(&cursor, &packet);
+        if (packet.data == &data[seen] and packet.len == 60 + seen and
+            c.netring_cursor_data(&cursor)[0] == 10 + seen and c.netring_cursor_caplen(&cursor) == 1 and
+            c.netring_cursor_len(&cursor) == 60 + seen and c.netring_cursor_time_ns(&cursor) == 1000 + seen and
+            c.netring_cursor_queue(&cursor) == 3 and c.netring_cursor_cookie(&cursor) == seen) seen += 1;
+    }
+    check(seen == 5 and c.netring_cursor_damaged(&cursor) == 0, "5 packets of an array");
+}
+
 /// What is written into a savefile is read from it, by the inline walk.
 fn savefile() void {
     var name: [64]u8 = undefined;
@@ -193,6 +226,7 @@ pub export fn main(argc: c_int, argv: [*][*:0]const u8) c_int {
         _ = c.netring_capture_config_init(&config, @sizeOf(c.struct_netring_capture_config));
         config.block_count = 70000;
         refused("lo", &config, c.NETRING_EINVAL, "block_count");
+        array();
         receive(argv[1], argv[2]);
         savefile();
         inject(argv[1]);
