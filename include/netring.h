@@ -66,6 +66,27 @@ struct netring_injector;
 struct netring_bridge;
 
 /**
+ * Memory of frames for AF_XDP queues of one or several interfaces, so that packets go
+ * from one to another without a copy (netring_queue_forward). A token, never
+ * dereferenced.
+ */
+struct netring_umem;
+
+/**
+ * AF_XDP sockets of one interface and the program that redirects packets to them. A
+ * token, never dereferenced. The packets are its queues' (netring_xdp_queue).
+ */
+struct netring_xdp;
+
+/**
+ * One queue of an xdp. A token, never dereferenced; stale after netring_xdp_close.
+ *
+ * Any thread may use it. Its receiving and its transmitting side are apart: a thread at
+ * each does not wait for the other.
+ */
+struct netring_queue;
+
+/**
  * A savefile being read: pcap or pcapng, from a file or through a pipe. A
  * token, never dereferenced.
  */
@@ -3175,6 +3196,1000 @@ int netring_bridge_info(struct netring_bridge *bridge,
  */
 int netring_bridge_last_error(struct netring_bridge *bridge, struct netring_error *out);
 
+/* ---- umem ---- */
+
+/** The frames are in pages of 2 MiB (`sysctl vm.nr_hugepages`): fewer misses of the TLB. */
+#define NETRING_UMEM_HUGEPAGES 0x1
+/** Frames of any size that is a multiple of 8 (Linux 5.4). None goes beyond its page. */
+#define NETRING_UMEM_UNALIGNED 0x2
+/** What `init` of a struct netring_umem_config holds once it is initialised. */
+#define NETRING_UMEM_CONFIG_INIT_WORD 0x4e525543
+
+/**
+ * What a UMEM is asked for. Initialise it with netring_umem_config_init or
+ * NETRING_UMEM_CONFIG_INIT, then change what should differ.
+ */
+struct netring_umem_config {
+    /** sizeof(struct netring_umem_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_UMEM_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_UMEM_* bits. Default 0. */
+    uint64_t flags;
+    /**
+     * Bytes the frames may take; 0 (default): 1 GiB. They never take more than half of
+     * the available memory or the control group's room. More are refused.
+     */
+    uint64_t memory_limit;
+    /**
+     * Bytes of a frame, a power of two from 2048 to the size of a page; 0 (default): a
+     * page. With NETRING_UMEM_UNALIGNED any multiple of 8 in between. A received packet
+     * has 256 of them less, and `headroom`.
+     */
+    uint32_t frame_size;
+    /**
+     * Frames, up to 16777216; 0 (default): 16384. Each queue takes as many as its
+     * rx_frames and tx_frames say.
+     */
+    uint32_t frame_count;
+    /**
+     * Bytes kept free in front of each received packet, besides the kernel's 256; room
+     * for headers that are put in front of it. Default 0.
+     */
+    uint32_t headroom;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/** What a UMEM is, and what of it is free. */
+struct netring_umem_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** Bytes of a frame. */
+    uint32_t frame_size;
+    /** Frames. */
+    uint32_t frame_count;
+    /**
+     * Frames that no queue has. Those of a queue that was closed are taken again a
+     * quarter of a second later: the kernel is done with them then.
+     */
+    uint32_t frames_free;
+    /** Bytes in front of each received packet, besides the kernel's. */
+    uint32_t headroom;
+    /** 0. */
+    uint32_t reserved;
+    /** NETRING_UMEM_* bits. */
+    uint64_t flags;
+    /** Bytes of memory. */
+    uint64_t memory;
+    /** Bytes it could have taken. */
+    uint64_t memory_bound;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_umem_config).
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_umem_config_init(struct netring_umem_config *config, size_t size);
+
+/**
+ * Makes a UMEM. `config` NULL: the defaults.
+ *
+ * A frame belongs to one queue at a time, as one to receive into or to send from. Each
+ * socket registers all of the memory, so that the locked-memory limit, where there is
+ * one, counts it once for each queue.
+ *
+ * Errors: NETRING_EINVAL, a value is wrong. NETRING_EMMAP, more memory than the bound,
+ * or the kernel has none (errno ENOMEM: with NETRING_UMEM_HUGEPAGES not enough huge
+ * pages). `err` names the field and what to do, and may be NULL. On an error `*out` is
+ * not written.
+ * Ownership: the caller frees `*out` with netring_umem_free. MT-Safe.
+ * (networking/af_xdp.rst, net/xdp/xdp_umem.c.)
+ * Caller: `config` must be readable for the size it says it has, `out` and `err` writable.
+ */
+int netring_umem_new(const struct netring_umem_config *config,
+                     struct netring_umem **out,
+                     struct netring_error *err);
+
+/**
+ * Writes what a UMEM is, and what of it is free: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a UMEM. NETRING_EINVAL, `out` is NULL or misaligned, or
+ * `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_umem_info(struct netring_umem *umem, struct netring_umem_info *out, size_t size);
+
+/**
+ * Frees a UMEM. Its memory stays as long as an xdp or a block uses it. NULL is fine.
+ *
+ * Errors: NETRING_EBADF, not a UMEM, or freed before. MT-Safe.
+ */
+int netring_umem_free(struct netring_umem *umem);
+
+/* ---- xdp config ---- */
+
+/**
+ * `redirect`: packets that a filter accepts come to the sockets, the others go to the
+ * host's stack.
+ */
+#define NETRING_REDIRECT_FILTER 1
+/**
+ * `redirect`: every packet of the queues comes to the sockets. The host does not see
+ * them: not its ARP, not its SSH.
+ */
+#define NETRING_REDIRECT_ALL 2
+/** `redirect`: none. To send only. */
+#define NETRING_REDIRECT_NONE 3
+/**
+ * `mode`: the best that interface and kernel grant: zero-copy, else copied by the
+ * driver's hook, else in the kernel's stack. netring_xdp_info says which it is,
+ * netring_xdp_steps why it is no better one.
+ */
+#define NETRING_MODE_AUTO 0
+/** `mode`: the device reads and writes the frames themselves; else the open fails. */
+#define NETRING_MODE_ZEROCOPY 1
+/** `mode`: the program runs in the driver, the kernel copies. */
+#define NETRING_MODE_COPY 2
+/**
+ * `mode`: the program runs in the kernel's stack, on any interface, and the kernel
+ * copies.
+ */
+#define NETRING_MODE_SKB 3
+/**
+ * Open in the network namespace that `netns_fd` stands for, as
+ * NETRING_CAPTURE_NETNS_FD.
+ */
+#define NETRING_XDP_NETNS_FD 0x2
+/**
+ * Attach the XDP program that `program_fd` stands for instead of one of the library's.
+ * It redirects into the XSKMAP of `map_fd`, by queue; without NETRING_XDP_MAP_FD it is
+ * one that lets send only.
+ */
+#define NETRING_XDP_PROGRAM_FD 0x4
+/**
+ * Put the sockets into the XSKMAP that `map_fd` stands for. Without
+ * NETRING_XDP_PROGRAM_FD nothing is attached: somebody else has attached the program
+ * that redirects into it, libxdp's dispatcher for one.
+ */
+#define NETRING_XDP_MAP_FD 0x8
+/** The frames are in pages of 2 MiB, as NETRING_UMEM_HUGEPAGES. */
+#define NETRING_XDP_HUGEPAGES 0x10
+/** Frames of any size, as NETRING_UMEM_UNALIGNED. */
+#define NETRING_XDP_UNALIGNED 0x20
+/**
+ * Kick the driver always. By default (XDP_USE_NEED_WAKEUP, Linux 5.4) it says when it
+ * has to be: fewer system calls.
+ */
+#define NETRING_XDP_NO_NEED_WAKEUP 0x40
+/**
+ * Packets may come in several frames (XDP_USE_SG, Linux 6.6): larger ones than a frame
+ * holds, or native programs with an MTU beyond one page. Such a packet is one with
+ * `segments`. Many drivers have no zero copy then. A filter sees the whole packet.
+ */
+#define NETRING_XDP_MULTI_BUFFER 0x80
+/** With NETRING_XDP_MULTI_BUFFER: packets of several frames come in one piece, copied. */
+#define NETRING_XDP_LINEAR 0x100
+/** Nothing is sent: no frames to send from, no transmit ring. */
+#define NETRING_XDP_NO_TX 0x200
+/**
+ * With NETRING_REDIRECT_NONE: attach no program. By default one that passes everything
+ * is attached: many drivers send from an AF_XDP socket only with one.
+ */
+#define NETRING_XDP_NO_PROGRAM 0x400
+/** Program and map only, no sockets: another process has them (netring_xdp_adopt). */
+#define NETRING_XDP_PROGRAM_ONLY 0x800
+/** A queue in use is not tried again (`bind_timeout`). */
+#define NETRING_XDP_NO_RETRY 0x4000
+/** What `init` of a struct netring_xdp_config holds once it is initialised. */
+#define NETRING_XDP_CONFIG_INIT_WORD 0x4e525843
+
+/**
+ * What AF_XDP sockets are asked for. Initialise it with netring_xdp_config_init or
+ * NETRING_XDP_CONFIG_INIT, set `redirect`, then change what should differ.
+ */
+struct netring_xdp_config {
+    /** sizeof(struct netring_xdp_config), written by the initialiser. */
+    uint32_t size;
+    /** NETRING_XDP_CONFIG_INIT_WORD, written by the initialiser. */
+    uint32_t init;
+    /** NETRING_XDP_* bits. Default 0. */
+    uint64_t flags;
+    /**
+     * Bytes that the frames of all queues may take; 0 (default): 1 GiB. They never take
+     * more than half of the available memory or the control group's room. More are
+     * refused; of defaults (rx_frames, tx_frames 0) there are fewer then, 512 and 256
+     * at least.
+     */
+    uint64_t memory_limit;
+    /**
+     * With NETRING_REDIRECT_FILTER: which packets. The xdp keeps its own copy;
+     * netring_xdp_set_filter changes it later. Tags are in the frame here: a filter for
+     * VLANs is refused while the card takes them out.
+     */
+    struct netring_filter *filter;
+    /**
+     * The memory of the frames; NULL (default): each queue has some of its own. The xdp
+     * keeps it: it may be freed after the open.
+     */
+    struct netring_umem *umem;
+    /** NETRING_REDIRECT_*: must be said. With a program of the caller's 0. */
+    uint32_t redirect;
+    /** NETRING_MODE_*. Default NETRING_MODE_AUTO. */
+    uint32_t mode;
+    /**
+     * Bytes of a frame, as in struct netring_umem_config; 0 (default): a page. Of a
+     * `umem`: 0.
+     */
+    uint32_t frame_size;
+    /**
+     * Frames to receive into, of each queue, 64 to 1048576; 0 (default): 4096. Packets
+     * that come while all are full or held are dropped.
+     */
+    uint32_t rx_frames;
+    /**
+     * Frames to send from, of each queue, 64 to 1048576; 0 (default): 2048, or none with
+     * NETRING_XDP_NO_TX.
+     */
+    uint32_t tx_frames;
+    /**
+     * Bytes kept free in front of each received packet, besides the kernel's 256.
+     * Default 0.
+     */
+    uint32_t headroom;
+    /** Entries of the receive ring, a power of two; 0 (default): rx_frames, rounded up. */
+    uint32_t rx_ring;
+    /**
+     * Entries of the transmit ring; 0 (default): tx_frames, rounded up; with a `umem`
+     * for as many frames as may be forwarded.
+     */
+    uint32_t tx_ring;
+    /** Entries of the fill ring; 0 (default): rx_frames, rounded up. Not fewer. */
+    uint32_t fill_ring;
+    /** Entries of the completion ring; 0 (default): as the transmit ring. */
+    uint32_t completion_ring;
+    /** Most packets of a block, 1 to 4096; 0 (default): 64. */
+    uint32_t block_packets;
+    /**
+     * Microseconds of busy polling: calls that wait work the device's queue themselves
+     * (SO_PREFER_BUSY_POLL, Linux 5.11); 0 (default): off. Needs CAP_NET_ADMIN.
+     */
+    uint32_t busy_poll;
+    /** Most packets of one such poll, up to 65535; 0 (default): the kernel's, 8. */
+    uint32_t busy_poll_budget;
+    /**
+     * Milliseconds that a queue in use is tried again, up to an hour; 0 (default): 1000.
+     * A queue stays in use for some 30 ms after its socket was closed.
+     */
+    uint32_t bind_timeout;
+    /**
+     * Milliseconds to wait for the carrier after the program was attached, up to an
+     * hour: some drivers take the link down for seconds then. 0 (default): do not wait.
+     * That it does not come in time is no error.
+     */
+    uint32_t carrier_timeout;
+    /**
+     * With NETRING_XDP_NETNS_FD: a network namespace, or a pidfd. It stays the caller's.
+     * Without the flag 0 (default) or negative, as the next two.
+     */
+    int32_t netns_fd;
+    /** With NETRING_XDP_PROGRAM_FD: an XDP program. It stays the caller's. */
+    int32_t program_fd;
+    /** With NETRING_XDP_MAP_FD: an XSKMAP. It stays the caller's. */
+    int32_t map_fd;
+};
+
+/**
+ * Writes the defaults into a configuration of `size` bytes, which is
+ * sizeof(struct netring_xdp_config). `redirect` is 0 in them: it must be said.
+ *
+ * Errors: NETRING_EINVAL, `config` is NULL or misaligned, or `size` is less
+ * than 16 (that of a pointer, say) or more than 4096. MT-Safe.
+ * Caller: `config` must be writable for `size` bytes.
+ */
+int netring_xdp_config_init(struct netring_xdp_config *config, size_t size);
+
+/* ---- xdp ---- */
+
+/** What was granted, and how the interface is now. */
+struct netring_xdp_info {
+    /** The size passed in. */
+    uint32_t size;
+    /**
+     * Granted: NETRING_MODE_ZEROCOPY, NETRING_MODE_COPY or NETRING_MODE_SKB. Without
+     * sockets what the program was granted.
+     */
+    uint32_t mode;
+    /** `mode` as configured. */
+    uint32_t requested_mode;
+    /** NETRING_REDIRECT_* now; 0: a program of the caller's decides. */
+    uint32_t redirect;
+    /** Sockets, one for each queue. */
+    uint32_t queue_count;
+    /** Queues that the interface had at the open. */
+    uint32_t interface_queues;
+    /** Index of the interface. */
+    uint32_t ifindex;
+    /** LINKTYPE_ number of its packets. */
+    uint32_t link_type;
+    /** Its MTU now, as far as frames are sent; else at the open. */
+    uint32_t mtu;
+    /** Bytes of the largest frame that a queue sends now; 0: none is. */
+    uint32_t frame_limit;
+    /** Bytes of a frame. */
+    uint32_t frame_size;
+    /** Bytes in front of each received packet, besides the kernel's 256. */
+    uint32_t headroom;
+    /** Frames to receive into, of each queue. */
+    uint32_t rx_frames;
+    /** Frames to send from, of each queue. */
+    uint32_t tx_frames;
+    /** Entries of each receive ring. */
+    uint32_t rx_ring;
+    /** Entries of each transmit ring. */
+    uint32_t tx_ring;
+    /** Entries of each fill ring. */
+    uint32_t fill_ring;
+    /** Entries of each completion ring. */
+    uint32_t completion_ring;
+    /** Most packets of a block. */
+    uint32_t block_packets;
+    /** Modes that were tried and not granted: netring_xdp_steps has them. */
+    uint32_t steps;
+    /** Number of the program on the interface (`bpftool prog`); 0: none is known. */
+    uint32_t program_id;
+    /** Number of the XSKMAP; 0: there is none. */
+    uint32_t map_id;
+    /**
+     * Most frames of a packet with zero copy, as the driver says (Linux 6.6); 0:
+     * unknown.
+     */
+    uint32_t max_segments;
+    /** The running kernel, 0x00MMmmpp. */
+    uint32_t kernel_version;
+    /** NETRING_XDP_* bits. */
+    uint64_t flags;
+    /** Bytes of the frames: of all queues, or of the `umem`. */
+    uint64_t memory;
+    /** Bytes they could have taken at most. */
+    uint64_t memory_bound;
+    /** Name of the interface at the open, NUL-terminated. */
+    char interface[16];
+};
+
+/** A mode that was tried and not granted: 256 bytes. */
+struct netring_xdp_step {
+    /** NETRING_MODE_*. */
+    uint32_t mode;
+    /** What the kernel said, an errno number; 0: nothing. */
+    int32_t os_errno;
+    /** The step that failed: "attach", "bind". NUL-terminated. */
+    char option[24];
+    /** Why, in words. NUL-terminated. */
+    char message[224];
+};
+
+/**
+ * Numbers of a queue, or of all queues of an xdp: cumulative since the open, except for
+ * the gauges; never reset by reading. rx_frames = rx_kernel + rx_held + rx_forwarded;
+ * tx_frames = tx_free + tx_open + tx_committed + what is in flight of the queue's own,
+ * while nothing moves.
+ */
+struct netring_xdp_counters {
+    /** The size passed in. */
+    uint32_t size;
+    /** 0. */
+    uint32_t reserved;
+    /** CLOCK_MONOTONIC of this reading, nanoseconds. */
+    uint64_t time_ns;
+    /** Packets that the kernel dropped: larger than a frame, or no frame was there. */
+    uint64_t rx_dropped;
+    /** Entries of the fill ring that the kernel refused. 0: the library writes none. */
+    uint64_t rx_invalid;
+    /**
+     * Descriptors of the transmit ring that the kernel refused. 0, as far as the library
+     * knows what the device takes.
+     */
+    uint64_t tx_invalid;
+    /** Packets that the kernel dropped because the receive ring was full (Linux 5.9). */
+    uint64_t rx_ring_full;
+    /**
+     * Times that the kernel found no frame in the fill ring (Linux 5.9). With zero copy
+     * the device drops packets meanwhile, and counts them itself.
+     */
+    uint64_t fill_empty;
+    /** Times that the kernel found no descriptor in the transmit ring (Linux 5.9). */
+    uint64_t tx_ring_empty;
+    /**
+     * Descriptors of the receive ring that named no frame of the queue; packets of
+     * several frames count once.
+     */
+    uint64_t rx_strange;
+    /** Waits for packets: system calls. */
+    uint64_t polls;
+    /** System calls that had the driver look at the fill ring. */
+    uint64_t rx_kicks;
+    /** System calls that had it look at the transmit ring. */
+    uint64_t tx_kicks;
+    /** Those that it did not ask for, and were not made. */
+    uint64_t kicks_saved;
+    /** Frames that were forwarded to this queue. */
+    uint64_t forwarded;
+    /** Gauge: frames to receive into. */
+    uint64_t rx_frames;
+    /** Gauge: of these, with the kernel. */
+    uint64_t rx_kernel;
+    /** Gauge: of these, in blocks that are held. */
+    uint64_t rx_held;
+    /** Gauge: of these, forwarded and not sent yet. */
+    uint64_t rx_forwarded;
+    /** Gauge: frames to send from. */
+    uint64_t tx_frames;
+    /** Gauge: of these, free. */
+    uint64_t tx_free;
+    /** Gauge: slots handed out. */
+    uint64_t tx_open;
+    /**
+     * Gauge: frames that are committed and not in the transmit ring, forwarded ones among
+     * them.
+     */
+    uint64_t tx_committed;
+    /** Gauge: frames in the transmit ring or with the device, likewise. */
+    uint64_t tx_in_flight;
+};
+
+/**
+ * `which`: the link that keeps the program attached (bpf_link). Pinned, or held by
+ * another process, it keeps it beyond the close.
+ */
+#define NETRING_XDP_FD_LINK 1
+/** `which`: the XSKMAP. */
+#define NETRING_XDP_FD_MAP 2
+/** `which`: the program. */
+#define NETRING_XDP_FD_PROGRAM 3
+
+/**
+ * Opens AF_XDP sockets on the `queue_count` queues of an interface that `queues` names;
+ * with 0 on all of them. A program is attached that redirects to them what
+ * `config->redirect` says, the rest goes to the host's stack; it is gone when the xdp is
+ * closed or the process ends, however that ends.
+ *
+ * Each queue of the interface needs a socket to be received from; RSS spreads flows over
+ * queues. Opening them all costs memory for each; netring_xdp_missing names those
+ * without.
+ *
+ * No other program is replaced. Drivers may reset the link when one is attached
+ * (`carrier_timeout`).
+ *
+ * Errors: NETRING_EINVAL, an argument or a configuration value is wrong, or `redirect`
+ * was not said. NETRING_ENODEV, no such interface. NETRING_EPERM, it takes CAP_NET_RAW,
+ * CAP_NET_ADMIN and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN). NETRING_EBUSY, another
+ * program is attached (option "program", with its number), or a queue has a socket
+ * already ("queue"), also after `bind_timeout`; or the `umem` has too few free frames
+ * ("umem"). NETRING_EFILTER, the filter cannot be an XDP program. NETRING_EXDP, the
+ * verifier refuses it (netring_xdp_try_filter has its log), or the driver.
+ * NETRING_EMEMLOCK, the locked-memory limit. NETRING_EMMAP, memory exceeds its bound, or
+ * was refused. NETRING_ENOTSUP, not with this kernel, driver or mode. NETRING_EBIND,
+ * NETRING_ESOCKET, NETRING_ESOCKOPT, NETRING_EIO: the kernel refused a step. `err` names
+ * the step, the value and what to do; docs/errors.md lists every one. On an error `*out`
+ * is not written and nothing stays attached.
+ * Ownership: the caller closes `*out` with netring_xdp_close. MT-Safe. `err` may be
+ * NULL. Needs Linux 5.9. (networking/af_xdp.rst, net/xdp/xsk.c.)
+ * Caller: `interface` must be NUL-terminated, `queues` readable for `queue_count` elements,
+ * `config` readable for the size it says it has, `out` and `err` writable.
+ */
+int netring_xdp_open(const char *interface,
+                     const uint32_t *queues,
+                     size_t queue_count,
+                     const struct netring_xdp_config *config,
+                     struct netring_xdp **out,
+                     struct netring_error *err);
+
+/**
+ * The same with sockets that the caller was handed: `sockets[i]`, fresh from
+ * socket(AF_XDP, SOCK_RAW, 0), for `queues[i]`. Nothing is attached: the program that
+ * redirects into `config->map_fd` (NETRING_XDP_MAP_FD) is, by whoever made the sockets,
+ * with netring_xdp_open and NETRING_XDP_PROGRAM_ONLY for one. Needs no capability, but
+ * memory to lock (RLIMIT_MEMLOCK) for the frames.
+ *
+ * The sockets stay the caller's, who best closes them after the open: a queue is in use
+ * as long as anybody has its socket. They are copied, without zero copy where
+ * `mode` is NETRING_MODE_AUTO: a socket has one try.
+ *
+ * Errors: as netring_xdp_open; NETRING_EINVAL also where a descriptor is no AF_XDP
+ * socket, or has been used. MT-Safe. `err` may be NULL.
+ * Ownership: the caller closes `*out` with netring_xdp_close.
+ * Caller: As netring_xdp_open; `sockets` must be readable for `queue_count` elements.
+ */
+int netring_xdp_adopt(const char *interface,
+                      const uint32_t *queues,
+                      const int *sockets,
+                      size_t queue_count,
+                      const struct netring_xdp_config *config,
+                      struct netring_xdp **out,
+                      struct netring_error *err);
+
+/**
+ * Closes an xdp: the program is detached, then its sockets end. What is committed is
+ * offered to the kernel once more, without waiting; returns how many committed frames it
+ * has not taken (0: none), which are gone then. To lose none, netring_queue_drain
+ * before. The handles of its queues are stale from here on; blocks keep their packets
+ * until their release. Calls in progress on other threads return NETRING_EBADF. NULL is
+ * fine: 0.
+ *
+ * Errors: NETRING_EBADF, not an xdp, or closed before. NETRING_EBUSY, called from a log
+ * callback. MT-Safe.
+ */
+int netring_xdp_close(struct netring_xdp *xdp);
+
+/**
+ * Gives the handle of a queue: the one at place `index` of the queues that were opened,
+ * in the order of `queues`, or of their numbers. Each can be a thread's own. The same
+ * handle every time.
+ *
+ * Errors: NETRING_EBADF, not an xdp. NETRING_EINVAL, `out` is NULL, or there are not as
+ * many queues (netring_xdp_info).
+ * Ownership: the xdp's; stale after netring_xdp_close. MT-Safe.
+ * Caller: `out` must be writable.
+ */
+int netring_xdp_queue(struct netring_xdp *xdp, uint32_t index, struct netring_queue **out);
+
+/**
+ * Writes what was granted: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not an xdp. NETRING_EINVAL, `out` is NULL or misaligned, or
+ * `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_xdp_info(struct netring_xdp *xdp, struct netring_xdp_info *out, size_t size);
+
+/**
+ * Writes why the mode is no better one: the modes that were tried and not granted, the
+ * best first, up to `count` of them. Returns how many were written; 0: the mode is the
+ * first that was tried.
+ *
+ * `size` is sizeof(struct netring_xdp_step) of the caller's header.
+ *
+ * Errors: NETRING_EBADF, not an xdp. NETRING_EINVAL, `out` is NULL or misaligned, `size`
+ * is less than 256 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `count` elements of `size` bytes.
+ */
+int netring_xdp_steps(struct netring_xdp *xdp,
+                      struct netring_xdp_step *out,
+                      size_t size,
+                      size_t count);
+
+/**
+ * Names the queues of the interface that have no socket of this xdp: packets of theirs
+ * go to the host's stack, whatever is redirected. Writes up to `count` numbers, and
+ * returns how many there are.
+ *
+ * Errors: NETRING_EBADF, not an xdp. NETRING_EINVAL, `out` is NULL or misaligned with a
+ * `count`. MT-Safe.
+ * Caller: `out` must be writable for `count` numbers.
+ */
+int netring_xdp_missing(struct netring_xdp *xdp, uint32_t *out, size_t count);
+
+/**
+ * Has something else redirected from the next packet on: `redirect` is
+ * NETRING_REDIRECT_*, `filter` with NETRING_REDIRECT_FILTER a filter, else NULL. What is
+ * in the rings by then stays. The program is replaced at once (BPF_LINK_UPDATE): no
+ * packet goes by in between. The caller may free the filter afterwards.
+ *
+ * Errors, after which everything is as it was: NETRING_EINVAL, `redirect` and `filter`
+ * do not go together, or the program was detached. NETRING_EFILTER, NETRING_EXDP, as
+ * netring_xdp_open. NETRING_ENOTSUP, the program is the caller's own. NETRING_EBUSY,
+ * somebody else has changed the link. NETRING_ENODEV, the interface is gone.
+ * NETRING_EPERM, privileges were given up since. NETRING_EBADF, not an xdp. MT-Safe.
+ * `err` may be NULL.
+ * Caller: `err`, if not NULL, must be writable.
+ */
+int netring_xdp_set_filter(struct netring_xdp *xdp,
+                           uint32_t redirect,
+                           struct netring_filter *filter,
+                           struct netring_error *err);
+
+/**
+ * Takes the program off the interface: every packet goes to the host's stack. Sockets
+ * stay: what is in their rings can be read, and frames sent where the driver does that
+ * without a program. A program of somebody else's is not touched.
+ *
+ * Errors: NETRING_EINVAL, the xdp has attached none. NETRING_EIO, the kernel refuses.
+ * NETRING_EBADF, not an xdp. MT-Safe. `err` may be NULL. (BPF_LINK_DETACH, Linux 5.9.)
+ * Caller: `err`, if not NULL, must be writable.
+ */
+int netring_xdp_detach(struct netring_xdp *xdp, struct netring_error *err);
+
+/**
+ * Gives a descriptor of the xdp's, to be pinned, sent to another process or looked at:
+ * `which` is NETRING_XDP_FD_*. Returns the descriptor, 0 or more.
+ *
+ * Errors: NETRING_EBADF, not an xdp. NETRING_EINVAL, it has none of that kind, or there
+ * is no such kind.
+ * Ownership: the xdp's; do not close it, and duplicate it to use it after the close.
+ * MT-Safe.
+ */
+int netring_xdp_fd(struct netring_xdp *xdp, uint32_t which);
+
+/**
+ * Writes the counters of all queues together, as netring_queue_stats for one.
+ *
+ * Errors: as netring_xdp_info. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_xdp_stats(struct netring_xdp *xdp, struct netring_stats *out, size_t size);
+
+/**
+ * Writes the numbers that only AF_XDP has, of all queues together: as much of it as
+ * `size` bytes hold.
+ *
+ * Errors: as netring_xdp_info. MT-Safe. (XDP_STATISTICS, linux/if_xdp.h.)
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_xdp_counters(struct netring_xdp *xdp, struct netring_xdp_counters *out, size_t size);
+
+/**
+ * Stops every queue, as netring_queue_stop. The program stays attached: packets go to
+ * sockets that nobody reads, and are dropped there, until the close.
+ *
+ * Errors: NETRING_EBADF, not an xdp. MT-Safe, async-signal-safe; leaves errno alone on
+ * success.
+ */
+int netring_xdp_stop(struct netring_xdp *xdp);
+
+/**
+ * Writes the last failure of a call on this xdp, with its words; all zero where none has
+ * failed. Its queues have their own.
+ *
+ * Errors: NETRING_EBADF, not an xdp. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ * Caller: `out` must be writable for a struct netring_error.
+ */
+int netring_xdp_last_error(struct netring_xdp *xdp, struct netring_error *out);
+
+/**
+ * Tries whether the kernel takes a filter as an XDP program: it is translated and
+ * loaded, attached nowhere, and gone again. Returns the number of its instructions. The
+ * verifier's log goes to `log`, cut to `log_size` bytes and NUL-terminated, also where
+ * it refuses; `log` may be NULL with a `log_size` of 0. `flags`:
+ * NETRING_XDP_MULTI_BUFFER, or 0.
+ *
+ * Errors: NETRING_EBADF, `filter` is none. NETRING_EINVAL, `flags` has other bits, or
+ * `log` is NULL with a size. NETRING_EFILTER, it cannot be an XDP program: the message
+ * says what of it. NETRING_EXDP, the verifier refuses it. NETRING_EPERM, it takes
+ * CAP_BPF and CAP_NET_ADMIN. NETRING_ENOTSUP, no bpf(2) here. MT-Safe. `err` may be
+ * NULL.
+ * Caller: `log` must be writable for `log_size` bytes, `err` writable.
+ */
+int netring_xdp_try_filter(struct netring_filter *filter,
+                           uint64_t flags,
+                           char *log,
+                           size_t log_size,
+                           struct netring_error *err);
+
+/* ---- queue ---- */
+
+/** What was granted to a queue. */
+struct netring_queue_info {
+    /** The size passed in. */
+    uint32_t size;
+    /** Number of the queue. */
+    uint32_t queue;
+    /** NETRING_MODE_ZEROCOPY, NETRING_MODE_COPY or NETRING_MODE_SKB. */
+    uint32_t mode;
+    /** Index of the interface. */
+    uint32_t ifindex;
+    /** Microseconds of busy polling in force; 0: off. */
+    uint32_t busy_poll;
+    /**
+     * Number of the device's queue for busy polling (SO_INCOMING_NAPI_ID); 0: unknown, as
+     * before the first packet.
+     */
+    uint32_t napi_id;
+    /** Bytes of the largest frame that it sends now; 0: it sends none. */
+    uint32_t frame_limit;
+    /** 0. */
+    uint32_t reserved;
+};
+
+/**
+ * Writes what was granted: as much of it as `size` bytes hold.
+ *
+ * Errors: NETRING_EBADF, not a queue. NETRING_EINVAL, `out` is NULL or misaligned, or
+ * `size` is less than 16 or more than 4096. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_queue_info(struct netring_queue *queue, struct netring_queue_info *out, size_t size);
+
+/**
+ * Waits for packets and hands them out as a block: as many as are there, at most
+ * `block_packets`. Returns 1 with a block in `*out`, 0 where none came within
+ * `timeout_ms` milliseconds (0: do not wait; negative: for ever, as poll(2)). Signals do
+ * not prolong or end the wait; nor does a link that goes down.
+ *
+ * Any number of blocks may be held, released by any thread in any order; their frames
+ * are not there for new packets meanwhile (`rx_held` of netring_queue_counters): with all
+ * of them held, packets are dropped. Several threads may call this: each gets its own
+ * block.
+ *
+ * Errors: NETRING_ESHUTDOWN, stopped, and all received packets were handed out.
+ * NETRING_EWAKEUP, netring_queue_wakeup ended the wait. NETRING_ENODEV, the interface
+ * was removed. NETRING_EBADF, not a queue, or its xdp was closed. NETRING_EINVAL, `out`
+ * is NULL. NETRING_EIO, waiting failed.
+ * Ownership: the caller releases `*out` with netring_block_release. MT-Safe.
+ * Caller: `out` must be writable.
+ */
+int netring_queue_next_block(struct netring_queue *queue,
+                             int timeout_ms,
+                             struct netring_block **out);
+
+/**
+ * Waits for one packet, as netring_queue_next_block, and writes it to `out`. Returns 1,
+ * or 0 for a timeout. `data` is valid until the next netring_queue_next_packet,
+ * netring_queue_dispatch or netring_xdp_close on this queue. The packets of a block are
+ * handed out one by one; netring_queue_fd does not tell of those that are left.
+ *
+ * This is the slower way: a call for every packet.
+ *
+ * `size` is sizeof(struct netring_packet) of the caller's header.
+ *
+ * Errors: as netring_queue_next_block; NETRING_EINVAL, `out` is NULL or misaligned, or
+ * `size` is less than 64, more than 256 or not a multiple of 8; NETRING_EBUSY, another
+ * thread is in this call or in netring_queue_dispatch. One thread at a time.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_queue_next_packet(struct netring_queue *queue,
+                              int timeout_ms,
+                              struct netring_packet *out,
+                              size_t size);
+
+/**
+ * Hands packets to `callback`, up to 64 at a time, as netring_capture_dispatch.
+ *
+ * Errors: as netring_queue_next_packet, where no packet was handed out before; else the
+ * next call reports them. NETRING_EINVAL, `callback` is NULL. NETRING_EBUSY, another
+ * thread is in this call or in netring_queue_next_packet, or it is called from its own
+ * callback. One thread at a time.
+ * Caller: `callback` must be callable with `user`.
+ */
+int netring_queue_dispatch(struct netring_queue *queue,
+                           int timeout_ms,
+                           uint32_t max_packets,
+                           netring_packets_callback callback,
+                           void *user);
+
+/**
+ * A descriptor for poll, epoll, io_uring and event loops: readable exactly while
+ * netring_queue_next_block with a timeout of 0 would return something other than 0. Right
+ * for level- and edge-triggered loops that take blocks until there is none. Of frames
+ * that were sent nothing tells. Returns the descriptor, 0 or more.
+ *
+ * Errors: NETRING_EBADF, not a queue. MT-Safe.
+ * Ownership: the queue's; do not close it, read from it, or use it after
+ * netring_xdp_close.
+ */
+int netring_queue_fd(struct netring_queue *queue);
+
+/**
+ * Ends one wait for packets: the present or the next of netring_queue_next_block,
+ * netring_queue_next_packet or netring_queue_dispatch returns NETRING_EWAKEUP. Several
+ * wakeups before that are one. Waits for frames to be sent go on.
+ *
+ * Errors: NETRING_EBADF, not a queue. MT-Safe, async-signal-safe; leaves errno alone on
+ * success.
+ */
+int netring_queue_wakeup(struct netring_queue *queue);
+
+/**
+ * Forgets a pending wakeup.
+ *
+ * Errors: NETRING_EBADF, not a queue. MT-Safe.
+ */
+int netring_queue_wakeup_clear(struct netring_queue *queue);
+
+/**
+ * Ends the queue's waits for good: those for packets return NETRING_ESHUTDOWN once what
+ * was received by then is handed out; netring_queue_reserve and the sending calls at
+ * once, and netring_queue_drain where it would wait. Slots that are handed out can still
+ * be committed and flushed. There is no way back but netring_xdp_close.
+ *
+ * Errors: NETRING_EBADF, not a queue. MT-Safe, async-signal-safe; leaves errno alone on
+ * success.
+ */
+int netring_queue_stop(struct netring_queue *queue);
+
+/**
+ * Writes the receiving side's counters: as much of it as `size` bytes hold. `dropped` is
+ * what the kernel dropped at this socket, larger than a frame, without a frame, or with
+ * the ring full; what the device dropped before is its own. `blocks_held` are frames.
+ *
+ * Errors: as netring_queue_info. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_queue_stats(struct netring_queue *queue, struct netring_stats *out, size_t size);
+
+/**
+ * Writes the numbers that only AF_XDP has: as much of it as `size` bytes hold.
+ *
+ * Errors: as netring_queue_info. MT-Safe. (XDP_STATISTICS, linux/if_xdp.h.)
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_queue_counters(struct netring_queue *queue,
+                           struct netring_xdp_counters *out,
+                           size_t size);
+
+/**
+ * Writes the last failure of a call on this queue, with its words; all zero where none
+ * has failed. A wait that was woken or stopped counts as one.
+ *
+ * Errors: NETRING_EBADF, not a queue. NETRING_EINVAL, `out` is NULL. MT-Safe.
+ * Caller: `out` must be writable for a struct netring_error.
+ */
+int netring_queue_last_error(struct netring_queue *queue, struct netring_error *out);
+
+/**
+ * Hands out up to `count` slots, the next in order, of which at least one: returns how
+ * many, or 0 where none was free within `timeout_ms` (0: do not wait; negative: for
+ * ever). A slot is a frame of the queue's own. Everything else is as with
+ * netring_injector_reserve; what was given back without a frame is free again once all
+ * before it were given back.
+ *
+ * Errors: as netring_injector_reserve; NETRING_EBADF, not a queue, or its xdp was closed;
+ * NETRING_EINVAL also where it was opened with NETRING_XDP_NO_TX. netring_queue_wakeup
+ * does not end the wait. MT-Safe.
+ * Caller: `slots` must be writable for `count` elements of `size` bytes.
+ */
+int netring_queue_reserve(struct netring_queue *queue,
+                          struct netring_slot *slots,
+                          size_t size,
+                          size_t count,
+                          int timeout_ms);
+
+/**
+ * Gives slots back, as netring_injector_commit: with a frame of `len` bytes, 14 to what
+ * slot and interface hold, or without one (`len` 0). Takes them up to the first that is
+ * wrong, and returns how many; that one stays handed out. `data` is as reserve wrote it;
+ * the fields from `vnet_flags` on are 0.
+ *
+ * Nothing leaves before netring_queue_flush.
+ *
+ * Errors, where the first is wrong: NETRING_EMSGSIZE, the frame is larger than its slot,
+ * or than the interface takes (MTU and header). NETRING_EINVAL, `len` is less than a
+ * header, `cookie` names no slot that is handed out, or another field is wrong; `slots` is
+ * NULL or misaligned, `size` is less than 40, more than 256 or not a multiple of 8,
+ * `count` is 0 or more than 8388607; opened with NETRING_XDP_NO_TX. NETRING_EBADF, not a
+ * queue. MT-Safe.
+ * Caller: `slots` must be readable for `count` elements of `size` bytes, and nobody touches the
+ * memory of those that were taken any more.
+ */
+int netring_queue_commit(struct netring_queue *queue,
+                         const struct netring_slot *slots,
+                         size_t size,
+                         size_t count);
+
+/**
+ * Puts what is committed into the transmit ring, as far as there is room and no open slot
+ * before it, and has the driver take it, with a system call where it wants one. Returns
+ * how many frames went into the ring. Later calls go on with the rest; netring_queue_drain
+ * waits for it.
+ *
+ * Without zero copy the kernel makes a packet of each frame there and then. One that the
+ * driver drops is counted (`dropped` of netring_queue_transmit_stats) and has a result;
+ * the kernel tells which it was since Linux 6.17, before that the cookie is 0.
+ *
+ * Errors: NETRING_ENETDOWN, the link is down: frames stay. NETRING_ENODEV, the interface
+ * was removed: they are refused. NETRING_EIO, the driver refuses. NETRING_EINVAL, opened
+ * with NETRING_XDP_NO_TX. NETRING_EBADF, not a queue. MT-Safe.
+ */
+int netring_queue_flush(struct netring_queue *queue);
+
+/**
+ * Waits until every committed frame that no open slot holds back has left and the kernel
+ * is done with it: returns 1, or 0 where that was not so within `timeout_ms` (0: do not
+ * wait; negative: for ever). Frames of a driver that completes late (it may wait for more
+ * to send) keep it waiting: give it a timeout.
+ *
+ * Errors: as netring_queue_flush; NETRING_ESHUTDOWN, stopped, and it would have to wait.
+ * MT-Safe.
+ */
+int netring_queue_drain(struct netring_queue *queue, int timeout_ms);
+
+/**
+ * Sends a copy of one frame of `len` bytes: netring_queue_reserve, _commit and _flush in
+ * one call. Returns 1, or 0 where no slot was free within `timeout_ms`.
+ *
+ * This is the slower way, a call for every frame.
+ *
+ * Errors, where the frame was not taken: as netring_queue_reserve and
+ * netring_queue_commit; NETRING_EINVAL, `len` is 0, or `data` NULL. MT-Safe.
+ * Caller: `data` must be readable for `len` bytes.
+ */
+int netring_queue_send(struct netring_queue *queue, const void *data, size_t len, int timeout_ms);
+
+/**
+ * Sends copies of `count` frames, as netring_injector_send_batch: returns how many the
+ * queue has taken, all, or those before the first that is wrong or that found no slot
+ * within `timeout_ms`. The fields from `vnet_flags` on are 0.
+ *
+ * `size` is sizeof(struct netring_frame) of the caller's header.
+ *
+ * Errors, where the first frame was not taken: as netring_queue_reserve and
+ * netring_queue_commit; NETRING_EINVAL, `frames` is NULL or misaligned, `size` is less
+ * than 24, more than 256 or not a multiple of 8, `count` is 0 or more than 8388607, a
+ * frame's `data` is NULL or its `len` 0. MT-Safe.
+ * Caller: `frames` must be readable for `count` elements of `size` bytes, and the `data` of
+ * each for its `len` bytes.
+ */
+int netring_queue_send_batch(struct netring_queue *queue,
+                             const struct netring_frame *frames,
+                             size_t size,
+                             size_t count,
+                             int timeout_ms);
+
+/**
+ * Sends received packets without a copy, from the frames that they are in: packets of one
+ * block of a queue with the same memory, that is of the same queue, or of any queue
+ * whose xdp was opened with the same `umem`. Takes the first k, as many as the transmit
+ * ring has room for and before the first that is wrong, and returns k. netring_queue_flush
+ * has them leave, in order with the slots that were reserved before.
+ *
+ * `data` and `caplen` may have been changed, if the packet is still in its frame: headers
+ * taken away, or put in front where there is `headroom`. From here on nobody may touch
+ * the bytes of the packets that were taken. Their frames go back to the queue that
+ * received them once they are sent. The others stay the caller's, and the block is
+ * released as ever.
+ *
+ * `size` is sizeof(struct netring_packet) of the caller's header.
+ *
+ * Errors, where the first packet was not taken: NETRING_EINVAL, its frame is in another
+ * memory or the block is none of a queue; it was forwarded before; it is in several
+ * frames (NETRING_PACKET_SEGMENTED, or joined by NETRING_XDP_LINEAR); `data` is not in its
+ * frame, or it is shorter than a header; `cookie` names no packet of the block; `packets`
+ * is NULL or misaligned, `size` is less than 64, more than 256 or not a multiple of 8,
+ * `count` is 0 or more than 8388607; opened with NETRING_XDP_NO_TX. NETRING_EMSGSIZE, it
+ * is larger than the interface takes. NETRING_ESHUTDOWN, stopped. NETRING_EBADF, not a
+ * queue, or not a block. MT-Safe.
+ * Caller: `packets` must be readable for `count` elements of `size` bytes.
+ */
+int netring_queue_forward(struct netring_queue *queue,
+                          struct netring_block *block,
+                          const struct netring_packet *packets,
+                          size_t size,
+                          size_t count);
+
+/**
+ * Fetches results, the oldest first, as netring_injector_results: committed frames that
+ * did not leave. NETRING_ENODEV, the interface was removed before. NETRING_EIO with
+ * `os_errno` EBUSY, the driver has dropped it; `cookie` is 0 where the kernel does not
+ * tell which it was (before Linux 6.17).
+ *
+ * Errors: NETRING_EBADF, not a queue. NETRING_EINVAL, `results` is NULL or misaligned,
+ * `size` is less than 16, more than 256 or not a multiple of 8, `count` is 0 or more than
+ * 8388607; opened with NETRING_XDP_NO_TX. MT-Safe.
+ * Caller: `results` must be writable for `count` elements of `size` bytes.
+ */
+int netring_queue_results(struct netring_queue *queue,
+                          struct netring_result *results,
+                          size_t size,
+                          size_t count);
+
+/**
+ * Writes what became of the frames so far: as much of it as `size` bytes hold. `handed`
+ * are those that went into the transmit ring, `completed` those that came back,
+ * `dropped` those that the driver dropped. Forwarded frames count as reserved and
+ * committed. What interface and qdisc lost is not among them (`valid` is 0).
+ *
+ * Errors: as netring_queue_info; NETRING_EINVAL also where it was opened with
+ * NETRING_XDP_NO_TX. MT-Safe.
+ * Caller: `out` must be writable for `size` bytes.
+ */
+int netring_queue_transmit_stats(struct netring_queue *queue,
+                                 struct netring_injector_stats *out,
+                                 size_t size);
+
 /* ---- interface ---- */
 
 /** speed_mbps and duplex are known. */
@@ -4105,6 +5120,48 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             5000,                                 /* patience_us */                                \
             0,                                    /* netns_fd_a */                                 \
             0                                     /* netns_fd_b */                                 \
+    }
+
+/** The defaults of a struct netring_umem_config, as netring_umem_config_init writes them. */
+#define NETRING_UMEM_CONFIG_INIT                                                                   \
+    {                                                                                              \
+        sizeof(struct netring_umem_config),       /* size */                                       \
+            NETRING_UMEM_CONFIG_INIT_WORD,        /* init */                                       \
+            0,                                    /* flags */                                      \
+            0,                                    /* memory_limit */                               \
+            0,                                    /* frame_size */                                 \
+            0,                                    /* frame_count */                                \
+            0,                                    /* headroom */                                   \
+            0                                     /* reserved */                                   \
+    }
+
+/** The defaults of a struct netring_xdp_config, as netring_xdp_config_init writes them. `redirect` must be set. */
+#define NETRING_XDP_CONFIG_INIT                                                                    \
+    {                                                                                              \
+        sizeof(struct netring_xdp_config),        /* size */                                       \
+            NETRING_XDP_CONFIG_INIT_WORD,         /* init */                                       \
+            0,                                    /* flags */                                      \
+            0,                                    /* memory_limit */                               \
+            NULL,                                 /* filter */                                     \
+            NULL,                                 /* umem */                                       \
+            0,                                    /* redirect */                                   \
+            NETRING_MODE_AUTO,                    /* mode */                                       \
+            0,                                    /* frame_size */                                 \
+            0,                                    /* rx_frames */                                  \
+            0,                                    /* tx_frames */                                  \
+            0,                                    /* headroom */                                   \
+            0,                                    /* rx_ring */                                    \
+            0,                                    /* tx_ring */                                    \
+            0,                                    /* fill_ring */                                  \
+            0,                                    /* completion_ring */                            \
+            0,                                    /* block_packets */                              \
+            0,                                    /* busy_poll */                                  \
+            0,                                    /* busy_poll_budget */                           \
+            0,                                    /* bind_timeout */                               \
+            0,                                    /* carrier_timeout */                            \
+            0,                                    /* netns_fd */                                   \
+            0,                                    /* program_fd */                                 \
+            0                                     /* map_fd */                                     \
     }
 
 #ifdef __cplusplus

@@ -51,6 +51,8 @@ pub trait FrameOwner: Debug + Send + Sync {
     /// The block's last user has released it: its frames ([`Block::packets`]) are
     /// free. On any thread.
     fn give_back(&self, block: &Block);
+    /// What it is, for who made it.
+    fn as_any(&self) -> &dyn std::any::Any;
 }
 
 /// What there is to know of a block besides its packets.
@@ -369,6 +371,14 @@ impl Block {
                 }
                 last
             })
+    }
+
+    /// The owner of its frames, where it has some.
+    pub fn frames(&self) -> Option<&dyn FrameOwner> {
+        match &self.owner {
+            Owner::Frames(owner) => Some(&**owner),
+            Owner::Ring { .. } | Owner::Savefile(_) | Owner::Memory => None,
+        }
     }
 
     /// Whether it is this process's to go on with.

@@ -436,7 +436,7 @@ impl Bound {
         }
     }
 
-    fn remedy(self) -> &'static str {
+    pub(crate) fn remedy(self) -> &'static str {
         match self {
             Self::Limit => "raise memory_limit, or reduce block_count or block_size",
             Self::MemAvailable => "free memory, or reduce block_count or block_size",

@@ -9,7 +9,7 @@
 //! [`method`] that suits the device.
 
 pub mod config;
-mod link;
+pub(crate) mod link;
 mod losses;
 #[allow(unsafe_code)]
 mod messages;

@@ -25,7 +25,7 @@ pub mod late;
 pub mod loss;
 pub mod membership;
 mod open;
-mod place;
+pub(crate) mod place;
 pub mod rebind;
 #[allow(unsafe_code)]
 pub mod record;

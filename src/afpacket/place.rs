@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Not the caller's namespace but this one.
     namespace: Option<OwnedFd>,
     /// Handed over; taken by [`socket`](Self::socket).
@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// The network namespace of a descriptor, or the caller's.
-    pub(super) fn elsewhere(netns_fd: Option<i32>) -> Result<Self> {
+    pub(crate) fn elsewhere(netns_fd: Option<i32>) -> Result<Self> {
         let namespace = match netns_fd {
             Some(fd) => Some(namespace_of(fd)?),
             None => None,
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Does something in the namespace.
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         match &self.namespace {
             Some(namespace) => namespace::within(namespace.as_fd(), work).map_err(not_there),
             None => Ok(work()),

@@ -1,6 +1,20 @@
 //! AF_XDP: the sockets of an interface and their program.
+//!
+//! [`facts`] is what is known of the interface before, [`config`] what is asked for,
+//! [`umem`] the memory of frames. [`open`] puts it together: the [`program`] (attached by
+//! [`attach`]) redirects into a map of sockets, and each [`queue`] has [`rings`] around a
+//! [`receive`] and a [`transmit`] side.
 
-pub mod attach;
+mod attach;
 pub mod config;
 pub mod facts;
+#[allow(unsafe_code)]
+mod joined;
+pub mod open;
 pub mod program;
+pub mod queue;
+mod receive;
+#[allow(unsafe_code)]
+mod rings;
+mod transmit;
+pub mod umem;

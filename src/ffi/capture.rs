@@ -1,14 +1,14 @@
 //! struct netring_capture.
 
-use crate::afpacket::capture::{Capture, CaptureInfo, Current, Deadline, InCurrent, release};
+use crate::afpacket::capture::{Capture, CaptureInfo, release};
 use crate::afpacket::counters::Stats;
-use crate::block::Block;
 use crate::config::flags;
 use crate::error::{Error, Kind, Result};
-use crate::ffi::block::{BLOCKS, check_packets, netring_block, read_packets};
+use crate::ffi::block::{BLOCKS, netring_block};
 use crate::ffi::config::{capture_config, netring_capture_config};
+use crate::ffi::dispatch::{dispatch, next_packet};
 use crate::ffi::error::{describe, guard_reporting, netring_error};
-use crate::ffi::guard::{guard, guard_handle, guard_with, refuse};
+use crate::ffi::guard::{guard, guard_handle, refuse};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
 use crate::ffi::pointers::{
     CStruct, SHORTEST, put, put_sized, read_sized, text, writable, writable_sized,
@@ -16,7 +16,6 @@ use crate::ffi::pointers::{
 use crate::log;
 use crate::packet::netring_packet;
 use std::ffi::{c_char, c_int, c_void};
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 /// A capture: an AF_PACKET receive ring on one interface or on all. A token,
@@ -420,44 +419,6 @@ pub unsafe extern "C" fn netring_capture_next_packet(
     })
 }
 
-/// The next packet of the current block, or of the next one with any.
-///
-/// # Safety
-/// `out` is writable for `size` bytes.
-#[inline(always)]
-pub(crate) unsafe fn next_packet(
-    shared: &Current,
-    next_block: impl Fn(c_int) -> Result<Option<Arc<Block>>>,
-    timeout_ms: c_int,
-    out: *mut netring_packet,
-    size: usize,
-) -> Result<c_int> {
-    check_packets(out, "out", size)?;
-    let mut current = shared.enter()?;
-    let mut deadline = None;
-    loop {
-        if let Some(block) = current.get() {
-            // SAFETY: one element, writable by the caller's promise.
-            match unsafe { read_packets(block, out, size, 1) } {
-                Ok(1) => return Ok(1),
-                Ok(_) => {}
-                Err(error) => {
-                    // Given up: the caller has no handle to release it.
-                    current.replace(None);
-                    return Err(error);
-                }
-            }
-        }
-        current.replace(None);
-        // Only now: most calls never look at the clock.
-        let deadline = deadline.get_or_insert_with(|| Deadline::after(timeout_ms));
-        match next_block(deadline.left_ms(-1))? {
-            Some(block) => current.replace(Some(block)),
-            None => return Ok(0),
-        }
-    }
-}
-
 /// Takes an array of `count` packets, each `size` bytes from the next, borrowed
 /// until the callback returns. Returns 0 to go on; anything else ends the
 /// netring_capture_dispatch that called it.
@@ -475,10 +436,6 @@ pub type netring_packets_callback = Option<
         size: usize,
     ) -> c_int,
 >;
-
-/// Packets of one call of a callback: more would evict from the cache what was
-/// just brought in.
-const BATCH: usize = 64;
 
 /// Waits up to `timeout_ms` (as netring_capture_next_block) for packets and
 /// hands them to `callback`, up to 64 at a time; goes on with what is ready
@@ -506,104 +463,8 @@ pub unsafe extern "C" fn netring_capture_dispatch(
     callback: netring_packets_callback,
     user: *mut c_void,
 ) -> c_int {
-    // The capture is pinned only while a block is taken: a close from the
-    // callback must not wait for the callback.
-    let shared = match CAPTURES.pin(capture) {
-        Ok(capture) => Arc::clone(capture.current()),
-        Err(error) => return guard(|| Err(error)),
-    };
-    let call = || {
-        let Some(callback) = callback else {
-            return Err(Error::config("callback", "callback is NULL"));
-        };
-        let mut current = shared.enter()?;
-        let most = if max_packets == 0 { c_int::MAX as u32 } else { max_packets };
-        let most = most.min(c_int::MAX as u32) as usize;
-        let mut done = 0_usize;
-        let mut packets: Batch = [const { MaybeUninit::uninit() }; BATCH];
-        let result = loop {
-            let timeout_ms = if done == 0 { timeout_ms } else { 0 };
-            let room = (most - done).min(BATCH);
-            let one_block = done > 0 && max_packets == 0;
-            let batch = &mut packets[..room];
-            let count = match take_batch(capture, &mut current, timeout_ms, batch, one_block) {
-                Ok(Some(count)) => count,
-                Ok(None) => break Ok(done),
-                // Reported by the next call, which meets it again.
-                Err(error) if done > 0 => {
-                    // A wakeup is gone once it was taken: it is put back.
-                    if error.kind == Kind::Wakeup {
-                        if let Ok(capture) = CAPTURES.pin(capture) {
-                            capture.wakeup();
-                        }
-                    }
-                    break Ok(done);
-                }
-                Err(error) => {
-                    // A damaged block is given up, or it would be met for ever.
-                    current.replace(None);
-                    break Err(error);
-                }
-            };
-            done += count;
-            let first = packets.as_ptr().cast::<netring_packet>();
-            // SAFETY: `count` packets were filled; the callback's promise.
-            let answer = unsafe { callback(user, first, count, size_of::<netring_packet>()) };
-            if answer != 0 || done >= most || !current.is_ours() {
-                break Ok(done);
-            }
-        };
-        // Pinned until the lock is given back: a close then waits, and releases the block itself.
-        let pinned = CAPTURES.pin(capture);
-        if pinned.is_err() {
-            // Closed by the callback, or by another thread meanwhile.
-            current.replace(None);
-        }
-        drop(current);
-        drop(pinned);
-        result.map(|done| done as c_int)
-    };
-    guard_with(call, |error| {
-        if let Ok(capture) = CAPTURES.pin(capture) {
-            if error.kind == Kind::Panic {
-                capture.poison();
-            }
-            capture.note(error);
-        }
-    })
-}
-
-type Batch = [MaybeUninit<netring_packet>; BATCH];
-
-/// The next packets of the current block, or of the next one unless only this
-/// one is asked for; how many. `None`: nothing more for this dispatch.
-fn take_batch(
-    handle: *mut netring_capture,
-    current: &mut InCurrent<'_>,
-    timeout_ms: c_int,
-    packets: &mut [MaybeUninit<netring_packet>],
-    one_block: bool,
-) -> Result<Option<usize>> {
-    let deadline = Deadline::after(timeout_ms);
-    loop {
-        if let Some(block) = current.get() {
-            let first = packets.as_mut_ptr().cast::<netring_packet>();
-            // SAFETY: room for as many packets.
-            let count = unsafe { block.read(first, size_of::<netring_packet>(), packets.len())? };
-            if count > 0 {
-                return Ok(Some(count));
-            }
-            current.replace(None);
-            if one_block {
-                return Ok(None);
-            }
-        }
-        let capture = CAPTURES.pin(handle)?;
-        match capture.next_block(deadline.left_ms(-1))? {
-            Some(block) => current.replace(Some(block)),
-            None => return Ok(None),
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { dispatch(&CAPTURES, capture, timeout_ms, max_packets, callback, user) }
 }
 
 /// A descriptor for poll, epoll, io_uring and event loops: readable exactly

@@ -35,6 +35,12 @@ pub(crate) enum HandleKind {
     Injector = 7,
     /// struct netring_bridge.
     Bridge = 8,
+    /// struct netring_xdp.
+    Xdp = 9,
+    /// struct netring_queue.
+    Queue = 10,
+    /// struct netring_umem.
+    Umem = 11,
 }
 
 // A token: generation, slot, kind.
@@ -320,6 +326,18 @@ impl<T> Pinned<T> {
     /// After a panic in a call on this handle.
     pub(crate) fn poison(&self) {
         self.slot.word.fetch_or(POISONED, Ordering::Relaxed);
+    }
+}
+
+impl<T> Pinned<T> {
+    /// The value, beyond the handle's life.
+    pub(crate) fn share(&self) -> Arc<T> {
+        // SAFETY: as `deref`.
+        let value = unsafe { &*self.slot.value.get() };
+        match value {
+            Some(value) => Arc::clone(value),
+            None => unreachable!("an open slot has a value"),
+        }
     }
 }
 

@@ -269,7 +269,12 @@ pub(crate) fn on_injector(
 const MOST: usize = c_int::MAX as usize;
 
 /// An array of the caller's, by its element size.
-fn elements(pointer: *const c_void, size: usize, least: usize, count: usize) -> Result<()> {
+pub(crate) fn elements(
+    pointer: *const c_void,
+    size: usize,
+    least: usize,
+    count: usize,
+) -> Result<()> {
     if pointer.is_null() || !pointer.cast::<u64>().is_aligned() {
         let null = pointer.is_null();
         return Err(Error::config(

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, netring_block};
-use crate::ffi::capture::{netring_stats, next_packet};
+use crate::ffi::capture::netring_stats;
+use crate::ffi::dispatch::next_packet;
 use crate::ffi::error::{copy_text, describe, guard_reporting, netring_error};
 use crate::ffi::filter::{configured_filter, netring_filter};
 use crate::ffi::guard::{guard, guard_handle, refuse};

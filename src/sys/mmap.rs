@@ -17,10 +17,10 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above; the methods only name the range or ask the kernel about it.
 unsafe impl Sync for Mapping {}
 
-fn map(length: usize, flags: i32, fd: i32) -> Result<Mapping> {
+fn map(length: usize, flags: i32, fd: i32, offset: i64) -> Result<Mapping> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, fd, 0) };
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, fd, offset) };
     if base == libc::MAP_FAILED {
         return Err(Errno::last());
     }
@@ -30,14 +30,25 @@ fn map(length: usize, flags: i32, fd: i32) -> Result<Mapping> {
 impl Mapping {
     /// Private memory of zeros.
     pub fn anonymous(length: usize) -> Result<Self> {
-        map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+        map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    }
+
+    /// Private memory of zeros in pages of 2 MiB, of which `length` is a multiple.
+    pub fn huge(length: usize) -> Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+        map(length, flags | libc::MAP_HUGE_2MB, -1, 0)
+    }
+
+    /// One of several rings of a socket, which `offset` names; all of it present.
+    pub fn shared_at(fd: BorrowedFd<'_>, length: usize, offset: i64) -> Result<Self> {
+        map(length, libc::MAP_SHARED | libc::MAP_POPULATE, fd.as_raw_fd(), offset)
     }
 
     /// A socket's ring, shared with the kernel. `length` must be the ring's
     /// whole size (af_packet.c packet_mmap).
     pub fn shared(fd: BorrowedFd<'_>, length: usize, locked: bool) -> Result<Self> {
         let lock = if locked { libc::MAP_LOCKED } else { 0 };
-        map(length, libc::MAP_SHARED | lock, fd.as_raw_fd())
+        map(length, libc::MAP_SHARED | lock, fd.as_raw_fd(), 0)
     }
 
     /// madvise(2) on all of it.

@@ -32,6 +32,7 @@ pub mod timer;
 pub mod timestamps;
 pub mod transmit;
 pub mod try_lock;
+pub mod xdp;
 
 /// The kernel's reason for a refusal: an errno number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

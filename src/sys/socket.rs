@@ -32,7 +32,7 @@ unsafe impl Plain for libc::tpacket_stats_v3 {}
 /// asm-generic/socket.h; SPARC counts otherwise.
 const SO_NETNS_COOKIE: i32 = if cfg!(target_arch = "sparc64") { 0x0050 } else { 71 };
 
-/// A socket of the AF_PACKET family.
+/// A socket: of the AF_PACKET family, or of AF_XDP ([`super::xdp`]).
 #[derive(Debug)]
 pub struct Socket(OwnedFd, Option<Lent>);
 
@@ -46,6 +46,11 @@ impl Socket {
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: a descriptor just made, owned by nobody else.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }, None))
+    }
+
+    /// One of another family.
+    pub(super) fn of(fd: OwnedFd) -> Self {
+        Self(fd, None)
     }
 
     /// One that somebody else made, and may have, too: what is done to it is

@@ -35,7 +35,7 @@ int main(void)
     struct netring_capture_config macro = NETRING_CAPTURE_CONFIG_INIT;
     struct netring_capture_config function;
     memset(&function, 0xa5, sizeof function);
-    printf("1..9\n");
+    printf("1..11\n");
     int rc = netring_capture_config_init(&function, sizeof function);
     printf("%sok 1 - netring_capture_config_init: %d\n", rc == 0 ? "" : "not ", rc);
 
@@ -60,5 +60,7 @@ int main(void)
     ALIKE(7, group, NETRING_GROUP_CONFIG_INIT);
     ALIKE(8, injector, NETRING_INJECTOR_CONFIG_INIT);
     ALIKE(9, bridge, NETRING_BRIDGE_CONFIG_INIT);
+    ALIKE(10, umem, NETRING_UMEM_CONFIG_INIT);
+    ALIKE(11, xdp, NETRING_XDP_CONFIG_INIT);
     return rc == 0 && equal && alike && seen ? 0 : 1;
 }

@@ -27,6 +27,13 @@ static _Thread_local union {
     struct netring_injector_stats injector_stats;
     struct netring_bridge_info bridge_info;
     struct netring_bridge_stats bridge_stats;
+    struct netring_xdp_info xdp_info;
+    struct netring_xdp_step steps[1];
+    struct netring_xdp_counters counters;
+    struct netring_queue_info queue_info;
+    struct netring_umem_info umem_info;
+    struct netring_queue *queue;
+    uint32_t number;
     struct netring_capture *capture;
     struct netring_block *block;
     uint8_t bytes[1024];
@@ -126,7 +133,41 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(bridge_stats, BRIDGE, false, NETRING_BRIDGE_A_TO_B, &out.bridge_stats, \
          sizeof out.bridge_stats) \
     CALL(bridge_info, BRIDGE, false, &out.bridge_info, sizeof out.bridge_info) \
-    CALL(bridge_last_error, BRIDGE, false, &out.error)
+    CALL(bridge_last_error, BRIDGE, false, &out.error) \
+    CALL(umem_info, UMEM, false, &out.umem_info, sizeof out.umem_info) \
+    CALL(umem_free, UMEM, true) \
+    CALL(xdp_close, XDP, true) \
+    CALL(xdp_queue, XDP, false, 0, &out.queue) \
+    CALL(xdp_info, XDP, false, &out.xdp_info, sizeof out.xdp_info) \
+    CALL(xdp_steps, XDP, false, out.steps, sizeof out.steps[0], COUNT(out.steps)) \
+    CALL(xdp_missing, XDP, false, &out.number, 1) \
+    CALL(xdp_set_filter, XDP, false, NETRING_REDIRECT_NONE, NULL, &out.error) \
+    CALL(xdp_detach, XDP, false, &out.error) \
+    CALL(xdp_fd, XDP, false, NETRING_XDP_FD_MAP) \
+    CALL(xdp_stats, XDP, false, &out.stats, sizeof out.stats) \
+    CALL(xdp_counters, XDP, false, &out.counters, sizeof out.counters) \
+    CALL(xdp_stop, XDP, false) \
+    CALL(xdp_last_error, XDP, false, &out.error) \
+    CALL(queue_info, QUEUE, false, &out.queue_info, sizeof out.queue_info) \
+    CALL(queue_next_block, QUEUE, false, 0, &out.block) \
+    CALL(queue_next_packet, QUEUE, false, 0, out.packets, sizeof out.packets[0]) \
+    CALL(queue_dispatch, QUEUE, false, 0, 1, ignore, NULL) \
+    CALL(queue_fd, QUEUE, false) \
+    CALL(queue_wakeup, QUEUE, false) \
+    CALL(queue_wakeup_clear, QUEUE, false) \
+    CALL(queue_stop, QUEUE, false) \
+    CALL(queue_stats, QUEUE, false, &out.stats, sizeof out.stats) \
+    CALL(queue_counters, QUEUE, false, &out.counters, sizeof out.counters) \
+    CALL(queue_last_error, QUEUE, false, &out.error) \
+    CALL(queue_reserve, QUEUE, false, out.slots, sizeof out.slots[0], COUNT(out.slots), 0) \
+    CALL(queue_commit, QUEUE, false, out.slots, sizeof out.slots[0], COUNT(out.slots)) \
+    CALL(queue_flush, QUEUE, false) \
+    CALL(queue_drain, QUEUE, false, 0) \
+    CALL(queue_send, QUEUE, false, bytes, sizeof bytes, 0) \
+    CALL(queue_send_batch, QUEUE, false, &frame, sizeof frame, 1, 0) \
+    CALL(queue_forward, QUEUE, false, NULL, out.packets, sizeof out.packets[0], 1) \
+    CALL(queue_results, QUEUE, false, out.results, sizeof out.results[0], 4) \
+    CALL(queue_transmit_stats, QUEUE, false, &out.injector_stats, sizeof out.injector_stats)
 
 /* The others, for the comparison: what makes handles or needs none. */
 #define NO_HANDLE(CALL) \
@@ -155,11 +196,17 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(reader_open_fd) \
     CALL(stats_since) \
     CALL(strerror) \
+    CALL(umem_config_init) \
+    CALL(umem_new) \
     CALL(version) \
     CALL(version_string) \
     CALL(writer_config_init) \
     CALL(writer_open) \
-    CALL(writer_open_fd)
+    CALL(writer_open_fd) \
+    CALL(xdp_adopt) \
+    CALL(xdp_config_init) \
+    CALL(xdp_open) \
+    CALL(xdp_try_filter)
 /* clang-format on */
 
 #define FUNCTION(name, kind, null_is_fine, ...)                                                    \

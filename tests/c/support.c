@@ -633,3 +633,19 @@ void open_fails(const char *what, const char *interface,
     ok(capture == NULL, "%s: no handle", what);
     is_footprint(before, what);
 }
+
+struct netring_xdp *xdp_of_few(const char *interface)
+{
+    struct netring_xdp_config config = NETRING_XDP_CONFIG_INIT;
+    struct netring_xdp *xdp = NULL;
+    struct netring_error err;
+    uint32_t queue = 0;
+
+    config.redirect = NETRING_REDIRECT_NONE;
+    config.flags = NETRING_XDP_NO_PROGRAM;
+    config.mode = NETRING_MODE_SKB;
+    config.rx_frames = config.tx_frames = 64;
+    if (netring_xdp_open(interface, &queue, 1, &config, &xdp, &err) != 0)
+        tap_bail("no AF_XDP socket: %s", err.message);
+    return xdp;
+}

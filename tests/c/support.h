@@ -41,6 +41,10 @@ void send_frames(int sender, uint32_t first, uint32_t count, size_t length);
 /* ---- captures ---- */
 /* The defaults but for a small ring (64 KiB blocks, 1 MiB in all) and 10 ms blocks. */
 struct netring_capture_config small_config(void);
+/* A socket of AF_XDP on queue 0 with the fewest frames, that sends and has no program: needs no
+ * bpf(2). */
+struct netring_xdp *xdp_of_few(const char *interface);
+
 /* As small_config, with `count` blocks of one page each that are handed over only when full. */
 struct netring_capture_config page_config(uint32_t count);
 struct netring_capture *capture_open(const char *interface,

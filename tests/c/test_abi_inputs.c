@@ -14,6 +14,9 @@ static struct netring_writer *writer;
 static struct netring_group *group;
 static struct netring_injector *injector;
 static struct netring_bridge *bridge;
+static struct netring_xdp *xdp;
+static struct netring_queue *queue;
+static struct netring_umem *umem;
 static const struct netring_injector_config few = {
     .size = sizeof few, .init = NETRING_INJECTOR_CONFIG_INIT_WORD, .slot_count = 4};
 static const struct netring_bridge_config short_batches = {.size = sizeof short_batches,
@@ -56,7 +59,8 @@ static const struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, 1)};
 /* Numbers that look like anything, and the neighbours of real tokens. */
 static unsigned not_refused(const struct call *call)
 {
-    void *real[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector, bridge};
+    void *real[HANDLE_KINDS] = {capture,  block,  filter, reader, writer, group,
+                                injector, bridge, xdp,    queue,  umem};
     uint64_t random = 88172645463325252;
     unsigned wrong = 0;
 
@@ -108,11 +112,22 @@ static void reader_open(void)
         tap_bail("no reader");
 }
 
+static void xdp_open(void)
+{
+    struct netring_umem_config config = NETRING_UMEM_CONFIG_INIT;
+
+    config.frame_count = 4;
+    xdp = xdp_of_few("vb");
+    if (netring_xdp_queue(xdp, 0, &queue) != 0 || netring_umem_new(&config, &umem, NULL) != 0)
+        tap_bail("no queue, or no UMEM");
+}
+
 /* After all of them were closed, while others of their kind are open in the same places. */
 static void test_stale(void)
 {
     struct netring_capture_config config = page_config(4);
-    void *stale[HANDLE_KINDS] = {capture, block, filter, reader, writer, group, injector, bridge};
+    void *stale[HANDLE_KINDS] = {capture,  block,  filter, reader, writer, group,
+                                 injector, bridge, xdp,    queue,  umem};
     int sender = net_sender("va");
 
     is_int(netring_block_release(block), 0, "release");
@@ -123,6 +138,8 @@ static void test_stale(void)
     is_int(netring_group_free(group), 0, "free of a group");
     is_int(netring_injector_close(injector), 0, "close of an injector");
     is_int(netring_bridge_close(bridge), 0, "close of a bridge");
+    is_int(netring_xdp_close(xdp), 0, "close of an xdp");
+    is_int(netring_umem_free(umem), 0, "free of a UMEM");
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 0; i < call_count; i++)
             ok(call_refused(&calls[i], stale[calls[i].kind]), "%s: a stale handle%s", calls[i].name,
@@ -136,6 +153,7 @@ static void test_stale(void)
             netring_group_new(NULL, &group, NULL);
             netring_injector_open("vb", &few, &injector, NULL);
             netring_bridge_open("va", "vb", &short_batches, &bridge, NULL);
+            xdp_open();
         }
     }
     is_int(read_packets(block), 3, "the new block is untouched");
@@ -361,6 +379,7 @@ int main(void)
         tap_bail("netring_injector_open failed");
     if (netring_bridge_open("va", "vb", &short_batches, &bridge, NULL) != 0)
         tap_bail("netring_bridge_open failed");
+    xdp_open();
 
     test_handles();
     test_arguments();

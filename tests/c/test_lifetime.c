@@ -294,6 +294,26 @@ static struct netring_bridge *bridge_of_two(void)
     return bridge;
 }
 
+static struct netring_queue *queue_of(struct netring_xdp *xdp)
+{
+    struct netring_queue *queue = NULL;
+
+    if (netring_xdp_queue(xdp, 0, &queue) != 0)
+        tap_bail("no queue");
+    return queue;
+}
+
+static struct netring_umem *umem_of_few(void)
+{
+    struct netring_umem_config config = NETRING_UMEM_CONFIG_INIT;
+    struct netring_umem *umem = NULL;
+
+    config.frame_count = 4;
+    if (netring_umem_new(&config, &umem, NULL) != 0)
+        tap_bail("no UMEM");
+    return umem;
+}
+
 /* The block has frames first..first+4. */
 static struct handles handles_open(const struct netring_capture_config *config, uint32_t first)
 {
@@ -304,8 +324,11 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     struct netring_group *group = group_of_none();
     struct netring_injector *injector = injector_of_few();
     struct netring_bridge *bridge = bridge_of_two();
+    struct netring_xdp *xdp = xdp_of_few("vb");
+    struct netring_umem *umem = umem_of_few();
     struct handles handles = {.stale = {capture, block_of(capture, sender, 0, 1, 60), filter,
-                                        reader, writer, group, injector, bridge}};
+                                        reader, writer, group, injector, bridge, xdp, queue_of(xdp),
+                                        umem}};
 
     capture_close(capture);
     netring_block_release(handles.stale[HANDLE_BLOCK]);
@@ -315,6 +338,8 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     netring_group_free(group);
     netring_injector_close(injector);
     netring_bridge_close(bridge);
+    netring_xdp_close(xdp);
+    netring_umem_free(umem);
     capture = capture_open("vb", config);
     handles.open[HANDLE_CAPTURE] = capture;
     handles.open[HANDLE_BLOCK] = block_of(capture, sender, first, 5, 60);
@@ -324,6 +349,9 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     handles.open[HANDLE_GROUP] = group_of_none();
     handles.open[HANDLE_INJECTOR] = injector_of_few();
     handles.open[HANDLE_BRIDGE] = bridge_of_two();
+    handles.open[HANDLE_XDP] = xdp_of_few("vb");
+    handles.open[HANDLE_QUEUE] = queue_of(handles.open[HANDLE_XDP]);
+    handles.open[HANDLE_UMEM] = umem_of_few();
     for (int i = 0; i < HANDLE_KINDS; i++) {
         if (!handles.open[i] || !handles.stale[i])
             tap_bail("handles of kind %d are missing here", i);
@@ -341,6 +369,8 @@ static void handles_close(const struct handles *handles)
     is_int(netring_group_free(handles->open[HANDLE_GROUP]), 0, "the parent's group");
     is_int(netring_injector_close(handles->open[HANDLE_INJECTOR]), 0, "the parent's injector");
     is_int(netring_bridge_close(handles->open[HANDLE_BRIDGE]), 0, "the parent's bridge");
+    is_int(netring_xdp_close(handles->open[HANDLE_XDP]), 0, "the parent's xdp");
+    is_int(netring_umem_free(handles->open[HANDLE_UMEM]), 0, "the parent's UMEM");
 }
 
 static void all_refused(const struct handles *handles, const char *what)

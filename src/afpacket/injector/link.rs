@@ -29,7 +29,7 @@ const SETTLES_IN: Duration = Duration::from_millis(5);
 
 /// What a look tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// Frames can leave.
     Up,
     /// So they can from that time of the monotonic clock on: it has come up just now.
@@ -42,12 +42,12 @@ pub(super) enum Link {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Interface {
+pub(crate) struct Interface {
     ifindex: u32,
     is_ethernet: bool,
     /// Bytes of the link-layer header, where that is known.
-    pub(super) header: Option<u32>,
-    pub(super) mtu: u32,
+    pub(crate) header: Option<u32>,
+    pub(crate) mtu: u32,
     link: Link,
     looked_at: Duration,
     /// Since when it has a carrier and is not running.
@@ -60,7 +60,7 @@ pub(super) struct Interface {
 
 impl Interface {
     /// That of a bound socket.
-    pub(super) fn new(ifindex: u32, hardware: u16, mtu: u32) -> Self {
+    pub(crate) fn new(ifindex: u32, hardware: u16, mtu: u32) -> Self {
         let header = match hardware {
             arphrd::ETHER | arphrd::LOOPBACK => Some(ETHERNET_HEADER),
             arphrd::NONE | arphrd::RAWIP => Some(0),
@@ -80,7 +80,7 @@ impl Interface {
     }
 
     /// How the link is; the last look is good for a while.
-    pub(super) fn link(&mut self, socket: &Socket, now: Duration) -> Link {
+    pub(crate) fn link(&mut self, socket: &Socket, now: Duration) -> Link {
         if now.saturating_sub(self.looked_at) >= GOOD_FOR || self.link != Link::Up {
             self.look(socket, now);
         }
@@ -88,12 +88,12 @@ impl Interface {
     }
 
     /// Has the next call look, whenever the last one did.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.looked_at = Duration::ZERO;
     }
 
     /// Looks now.
-    pub(super) fn look(&mut self, socket: &Socket, now: Duration) {
+    pub(crate) fn look(&mut self, socket: &Socket, now: Duration) {
         self.looked_at = now;
         if self.link == Link::Gone {
             return;
@@ -143,24 +143,24 @@ impl Interface {
     }
 
     /// It has no carrier, whatever the kernel's flags say.
-    pub(super) fn set_down(&mut self) {
+    pub(crate) fn set_down(&mut self) {
         self.link = Link::Down;
         self.up_since = None;
     }
 
     /// The kernel has said that it is gone.
-    pub(super) fn set_gone(&mut self) {
+    pub(crate) fn set_gone(&mut self) {
         self.link = Link::Gone;
     }
 
     /// Whether it was found gone.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.link == Link::Gone
     }
 
     /// Whether there is a carrier now, as far as the driver says so. This takes the
     /// kernel's lock on all interfaces (rtnl): for when something is wrong.
-    pub(super) fn has_carrier(&self, socket: &Socket) -> bool {
+    pub(crate) fn has_carrier(&self, socket: &Socket) -> bool {
         let asked = socket.interface_name(self.ifindex).and_then(|bytes| {
             let mut name = [0; NAME];
             name.iter_mut().take(NAME - 1).zip(&bytes).for_each(|(to, from)| *to = *from);
@@ -170,7 +170,7 @@ impl Interface {
     }
 
     /// The same; that there was one is good for a while.
-    pub(super) fn keeps_carrier(&mut self, socket: &Socket, now: Duration) -> bool {
+    pub(crate) fn keeps_carrier(&mut self, socket: &Socket, now: Duration) -> bool {
         if now.saturating_sub(self.carrier_seen) < GOOD_FOR {
             return true;
         }
@@ -182,13 +182,13 @@ impl Interface {
     }
 
     /// Whether any frame of that length is one it takes.
-    pub(super) fn takes(&self, len: u32) -> bool {
+    pub(crate) fn takes(&self, len: u32) -> bool {
         self.header.is_none_or(|header| (header..=self.mtu.saturating_add(header)).contains(&len))
     }
 
     /// Bytes of the largest frame; `None`: the kernel knows. On Ethernet a tagged one
     /// may have the tag besides (af_packet.c packet_extra_vlan_len_allowed).
-    pub(super) fn limit(&self, tagged: bool) -> Option<u32> {
+    pub(crate) fn limit(&self, tagged: bool) -> Option<u32> {
         let tag = if tagged && self.is_ethernet { VLAN_TAG } else { 0 };
         Some(self.mtu.saturating_add(self.header?).saturating_add(tag))
     }
