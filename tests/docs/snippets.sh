@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every C block in README.md, docs/*.md and man/* compiles. A block with a main is a program and stands
 # for itself; one marked "c fragment" (in man pages: an indented display) is a piece of a function that
-# has a capture, a block, an injector, a config, an err and an rc.
+# has a capture, a block, an injector, an xdp, a queue, a config, an err and an rc.
 # usage: snippets.sh [FILE...]
 cd "$(dirname "$0")/../.." || exit 1
 cc=${CC:-cc}
@@ -59,13 +59,15 @@ uint32_t make_frame(uint8_t *data, uint32_t capacity);
 void swap_addresses(uint8_t *data);
 void to_syslog(void *user, uint32_t level, const char *message);
 int fragment(struct netring_capture *capture, struct netring_block *block, struct netring_error err,
-             struct netring_injector *injector);
+             struct netring_injector *injector, struct netring_xdp *xdp,
+             struct netring_queue *queue);
 int fragment(struct netring_capture *capture, struct netring_block *block, struct netring_error err,
-             struct netring_injector *injector)
+             struct netring_injector *injector, struct netring_xdp *xdp,
+             struct netring_queue *queue)
 {
     struct netring_capture_config config = NETRING_CAPTURE_CONFIG_INIT;
     int rc = 0;
-    (void)capture, (void)block, (void)err, (void)config, (void)injector;
+    (void)capture, (void)block, (void)err, (void)config, (void)injector, (void)xdp, (void)queue;
     {
 X
     cat "$1"
