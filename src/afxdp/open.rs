@@ -523,13 +523,13 @@ impl Opening<'_> {
         program: &Program,
         steps: &mut Vec<Step>,
     ) -> Result<(Mode, Vec<Ready>)> {
-        let is_attached = program.fd(Which::Link).is_some();
-        let native = program.is_native();
-        let copied = if native || !is_attached { Mode::Copy } else { Mode::Skb };
-        let copied = if self.config.mode == Mode::Skb { Mode::Skb } else { copied };
+        // Without a program the sockets only send, as the driver can.
+        let in_driver = program.is_native() || program.ids().0 == 0;
+        let in_driver = in_driver && self.config.mode != Mode::Skb;
+        let copied = if in_driver { Mode::Copy } else { Mode::Skb };
         let modes: &[Mode] = match self.config.mode {
             Mode::ZeroCopy => &[Mode::ZeroCopy],
-            Mode::Auto if native || !is_attached => &[Mode::ZeroCopy, copied],
+            Mode::Auto if in_driver => &[Mode::ZeroCopy, copied],
             _ => &[copied],
         };
         // A socket that was handed over has one try: what it has been given stays with it.
