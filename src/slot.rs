@@ -120,11 +120,6 @@ impl Slot {
 }
 
 impl Frame {
-    /// Nothing is left to do for it, and what is to be 0 is.
-    pub fn is_plain(&self) -> bool {
-        self.vnet() == Vnet::default() && self.reserved == 0
-    }
-
     /// What is left to do for it.
     pub fn vnet(&self) -> Vnet {
         Vnet {

@@ -17,7 +17,7 @@ mod method;
 mod open;
 mod order;
 mod pace;
-mod received;
+pub(crate) mod received;
 #[allow(unsafe_code)]
 mod ring;
 #[allow(unsafe_code)]

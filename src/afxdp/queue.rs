@@ -10,10 +10,12 @@ use super::receive::{Lease, Receive};
 use super::transmit::{Transmit, TransmitCounters, removed};
 use crate::afpacket::capture::{Current, Deadline};
 use crate::afpacket::counters::Stats;
+use crate::afpacket::injector::received::Sender;
 use crate::afpacket::injector::{InjectorStats, Refusal};
+use crate::afpacket::record::rewrite::Vnet;
 use crate::block::{Block, BlockInfo, Owner};
 use crate::error::{Error, Kind, Result};
-use crate::packet::Packet;
+use crate::packet::{NETRING_LINKTYPE_ETHERNET, Packet};
 use crate::signals::{FREE, Signals, WAKEUP};
 use crate::slot::Slot;
 use crate::sys::epoll::Epoll;
@@ -413,7 +415,7 @@ impl Queue {
         &self,
         count: usize,
         timeout_ms: i32,
-        mut frame: impl FnMut(usize) -> Result<u32>,
+        mut frame: impl FnMut(usize) -> Result<(u32, Vnet)>,
         mut copy: impl FnMut(usize, &Slot) -> Result<()>,
     ) -> Result<usize> {
         if self.signals.is_stopped() {
@@ -647,13 +649,33 @@ impl Queue {
     }
 }
 
+impl Sender for Queue {
+    fn link_type(&self) -> u16 {
+        NETRING_LINKTYPE_ETHERNET
+    }
+
+    fn takes_vnet(&self) -> bool {
+        false
+    }
+
+    fn send(
+        &self,
+        count: usize,
+        timeout_ms: i32,
+        frame: impl FnMut(usize) -> Result<(u32, Vnet)>,
+        copy: impl FnMut(usize, &Slot) -> Result<()>,
+    ) -> Result<usize> {
+        self.send(count, timeout_ms, frame, copy)
+    }
+}
+
 /// Copies one frame into a slot; false: there is none.
 fn copy_in(
     transmit: &mut Transmit,
-    frame: impl FnOnce() -> Result<u32>,
+    frame: impl FnOnce() -> Result<(u32, Vnet)>,
     copy: impl FnOnce(&Slot) -> Result<()>,
 ) -> Result<bool> {
-    let len = frame()?;
+    let (len, vnet) = frame()?;
     if len == 0 {
         return Err(Error::config("len", "len is 0: a frame has a header at least"));
     }
@@ -663,6 +685,7 @@ fn copy_in(
     }
     let Some(mut slot) = given else { return Ok(false) };
     slot.len = len;
+    slot.set_vnet(vnet);
     let copied = if len <= slot.capacity { copy(&slot) } else { Ok(()) };
     if let Err(error) = copied.and_then(|()| transmit.commit(&slot)) {
         slot.len = 0;

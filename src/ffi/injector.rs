@@ -1,5 +1,6 @@
 //! struct netring_injector: frames out of one interface.
 
+use crate::afpacket::injector::received::send_packets;
 use crate::afpacket::injector::{Injector, InjectorInfo, InjectorStats};
 use crate::error::{Error, Kind, Result};
 use crate::ffi::block::{BLOCKS, netring_block};
@@ -637,7 +638,7 @@ pub unsafe extern "C" fn netring_injector_send_packet(
     on_injector(injector, |injector| {
         elements(packets.cast(), size, size_of::<netring_packet>(), count)?;
         let block = BLOCKS.pin(block)?;
-        let sent = injector.send_packets(&block, count, timeout_ms, |at| {
+        let sent = send_packets(&**injector, &block, count, timeout_ms, |at| {
             // SAFETY: one of the caller's `count` elements.
             let from = unsafe { packets.byte_add(at * size) };
             // SAFETY: as above, aligned, and as large as a packet at least.

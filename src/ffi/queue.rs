@@ -1,8 +1,9 @@
 //! struct netring_queue: a queue of an xdp, to receive from and to send by.
 
+use crate::afpacket::injector::received::send_packets;
 use crate::afxdp::queue::Queue;
 use crate::block::Block;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ffi::block::{BLOCKS, netring_block};
 use crate::ffi::capture::{netring_packets_callback, netring_stats};
 use crate::ffi::dispatch::{dispatch, next_packet};
@@ -457,7 +458,7 @@ pub unsafe extern "C" fn netring_queue_send(
         let sent = queue.send(
             1,
             timeout_ms,
-            |_| Ok(len),
+            |_| Ok((len, Default::default())),
             |_, slot| {
                 // SAFETY: `len` bytes are readable by the caller's promise, and writable in a
                 // slot, whose capacity was checked.
@@ -507,13 +508,7 @@ pub unsafe extern "C" fn netring_queue_send_batch(
             |at| {
                 let frame = frame(at);
                 readable(frame.data, "data")?;
-                if !frame.is_plain() {
-                    return Err(Error::config(
-                        "vnet",
-                        "checksum, segmentation and reserved fields of a frame for a queue are 0",
-                    ));
-                }
-                Ok(frame.len)
+                Ok((frame.len, frame.vnet()))
             },
             |at, slot| {
                 // SAFETY: `len` bytes are readable by the caller's promise, and writable in a
@@ -524,6 +519,36 @@ pub unsafe extern "C" fn netring_queue_send_batch(
                 Ok(())
             },
         )?;
+        Ok(sent as c_int)
+    })
+}
+
+/// Sends received packets as they came, by copy: packets of one block of a capture, a queue
+/// or a savefile, as netring_injector_send_packet. A missing checksum is computed.
+///
+/// Errors, where the first packet was not taken: as netring_queue_reserve and
+/// netring_queue_commit, and those of netring_injector_send_packet. MT-Safe.
+///
+/// # Safety
+/// `packets` must be readable for `count` elements of `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_queue_send_packet(
+    queue: *mut netring_queue,
+    block: *mut netring_block,
+    packets: *const netring_packet,
+    size: usize,
+    count: usize,
+    timeout_ms: c_int,
+) -> c_int {
+    on_queue(queue, |queue| {
+        elements(packets.cast(), size, size_of::<netring_packet>(), count)?;
+        let block = BLOCKS.pin(block)?;
+        let sent = send_packets(&**queue, &block, count, timeout_ms, |at| {
+            // SAFETY: one of the caller's `count` elements.
+            let from = unsafe { packets.byte_add(at * size) };
+            // SAFETY: as above, aligned, and as large as a packet at least.
+            unsafe { from.read() }
+        })?;
         Ok(sent as c_int)
     })
 }

@@ -27,6 +27,7 @@ use crate::packet::{
     NETRING_PACKET_GSO_TCP, NETRING_PACKET_TRUNCATED, NETRING_PACKET_VLAN,
     NETRING_PACKET_VLAN_TPID, Packet,
 };
+use crate::slot::Slot;
 use std::cell::Cell;
 
 /// Two Ethernet addresses.
@@ -49,49 +50,82 @@ const SCTP_CHECKSUM: u16 = 8;
 /// Bytes of a TCP header at most.
 const LONGEST_TCP: u16 = 60;
 
-impl Injector {
-    /// Sends packets of a block as they came; returns how many found a slot.
-    ///
-    /// # Errors
-    /// No packet was taken: `Config`, the first cannot leave as it came;
-    /// `FrameTooLarge`; else as [`reserve`](Self::reserve).
-    #[allow(unsafe_code)]
-    pub fn send_packets(
+/// What sends copies: an injector, a queue.
+pub(crate) trait Sender {
+    /// Of its interface.
+    fn link_type(&self) -> u16;
+    /// What is left to do for a frame can be left to it.
+    fn takes_vnet(&self) -> bool;
+    /// As [`Injector::send`].
+    fn send(
         &self,
-        block: &Block,
         count: usize,
         timeout_ms: i32,
-        packet: impl Fn(usize) -> Packet,
-    ) -> Result<usize> {
-        let takes_vnet = self.info.flags & super::flags::VNET_HEADER != 0;
-        // What was found out of the packet that is copied next.
-        let next = Cell::new(None);
-        let prepare = |at| {
-            let packet = packet(at);
-            let bytes = block.bytes(&packet);
-            let caplen = u32::try_from(bytes.length()).unwrap_or(u32::MAX);
-            if caplen == 0 {
-                return Err(Error::config(
-                    "packets",
-                    format!("packet {at} has no bytes, or not its bytes in this block"),
-                ));
-            }
-            let vnet = block.vnet(packet.cookie)?;
-            let packet = Packet { caplen, ..packet };
-            let received = Received::new(&packet, vnet, self.info.link_type, takes_vnet)?;
-            next.set(Some((received, bytes)));
-            Ok((received.len(), received.vnet))
-        };
-        self.send(count, timeout_ms, prepare, |_, slot| {
-            // SAFETY: `send` has a slot filled that nobody else has, with as many bytes as
-            // it holds.
-            let frame = unsafe { std::slice::from_raw_parts_mut(slot.data, slot.len as usize) };
-            match next.take() {
-                Some((received, bytes)) => received.write(bytes, frame),
-                None => Ok(()),
-            }
-        })
+        frame: impl FnMut(usize) -> Result<(u32, Vnet)>,
+        copy: impl FnMut(usize, &Slot) -> Result<()>,
+    ) -> Result<usize>;
+}
+
+impl Sender for Injector {
+    fn link_type(&self) -> u16 {
+        self.info.link_type
     }
+
+    fn takes_vnet(&self) -> bool {
+        self.info.flags & super::flags::VNET_HEADER != 0
+    }
+
+    fn send(
+        &self,
+        count: usize,
+        timeout_ms: i32,
+        frame: impl FnMut(usize) -> Result<(u32, Vnet)>,
+        copy: impl FnMut(usize, &Slot) -> Result<()>,
+    ) -> Result<usize> {
+        self.send(count, timeout_ms, frame, copy)
+    }
+}
+
+/// Sends packets of a block as they came; returns how many found a slot.
+///
+/// # Errors
+/// No packet was taken: `Config`, the first cannot leave as it came; `FrameTooLarge`;
+/// else as [`Injector::reserve`].
+#[allow(unsafe_code)]
+pub(crate) fn send_packets(
+    sender: &impl Sender,
+    block: &Block,
+    count: usize,
+    timeout_ms: i32,
+    packet: impl Fn(usize) -> Packet,
+) -> Result<usize> {
+    // What was found out of the packet that is copied next.
+    let next = Cell::new(None);
+    let prepare = |at| {
+        let packet = packet(at);
+        let bytes = block.bytes(&packet);
+        let caplen = u32::try_from(bytes.length()).unwrap_or(u32::MAX);
+        if caplen == 0 {
+            return Err(Error::config(
+                "packets",
+                format!("packet {at} has no bytes, or not its bytes in this block"),
+            ));
+        }
+        let vnet = block.vnet(packet.cookie)?;
+        let packet = Packet { caplen, ..packet };
+        let received = Received::new(&packet, vnet, sender.link_type(), sender.takes_vnet())?;
+        next.set(Some((received, bytes)));
+        Ok((received.len(), received.vnet))
+    };
+    sender.send(count, timeout_ms, prepare, |_, slot| {
+        // SAFETY: `send` has a slot filled that nobody else has, with as many bytes as it
+        // holds.
+        let frame = unsafe { std::slice::from_raw_parts_mut(slot.data, slot.len as usize) };
+        match next.take() {
+            Some((received, bytes)) => received.write(bytes, frame),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Where a checksum is missing.
