@@ -4130,6 +4130,21 @@ int netring_queue_send_batch(struct netring_queue *queue,
                              int timeout_ms);
 
 /**
+ * Sends received packets as they came, by copy: packets of one block of a capture, a queue
+ * or a savefile, as netring_injector_send_packet. A missing checksum is computed.
+ *
+ * Errors, where the first packet was not taken: as netring_queue_reserve and
+ * netring_queue_commit, and those of netring_injector_send_packet. MT-Safe.
+ * Caller: `packets` must be readable for `count` elements of `size` bytes.
+ */
+int netring_queue_send_packet(struct netring_queue *queue,
+                              struct netring_block *block,
+                              const struct netring_packet *packets,
+                              size_t size,
+                              size_t count,
+                              int timeout_ms);
+
+/**
  * Sends received packets without a copy, from the frames that they are in: packets of one
  * block of a queue with the same memory, that is of the same queue, or of any queue
  * whose xdp was opened with the same `umem`. Takes the first k, as many as the transmit

@@ -105,6 +105,10 @@ impl FrameOwner for Returned {
         let count = u32::try_from(block.packets().len()).unwrap_or(u32::MAX);
         self.count.fetch_add(count, Ordering::Relaxed);
     }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
 }
 
 /// A block that is an array of packets, as an AF_XDP queue hands it out: these, with
