@@ -369,6 +369,7 @@ impl Xdp {
             ] {
                 *to += from;
             }
+            all.oldest_held_ns = all.oldest_held_ns.max(one.oldest_held_ns);
         }
         all
     }
@@ -565,23 +566,18 @@ impl Opening<'_> {
                 Arc::new(Umem::new(&memory)?)
             }
         };
-        loop {
-            match self.try_socket(number, given.take(), mode, &umem) {
-                Err(error) if error.kind == Kind::Busy && clock::monotonic() < until => {
-                    clock::nap(RETRY);
-                }
-                result => return result,
-            }
+        let ready = patiently(until, || self.prepare(number, &mut given, &umem))?;
+        // The same one again, which may be the caller's.
+        patiently(until, || self.bind(&ready.socket, number, mode))?;
+        if mode != Mode::ZeroCopy && ready.tx.is_some() {
+            grow_send_buffer(&ready.socket, umem.layout().frame_size, self.sizes.tx_frames);
         }
+        Ok(ready)
     }
 
-    fn try_socket(
-        &self,
-        number: u32,
-        given: Option<Socket>,
-        mode: Mode,
-        umem: &Arc<Umem>,
-    ) -> Result<Ready> {
+    /// A socket with frames and rings, not bound yet: the one that was given, once there are
+    /// frames for it.
+    fn prepare(&self, number: u32, given: &mut Option<Socket>, umem: &Arc<Umem>) -> Result<Ready> {
         let sizes = &self.sizes;
         let frames = |count: u32| umem.take(count).ok_or_else(|| no_frames(umem, count));
         let rx = frames(sizes.rx_frames)?;
@@ -589,7 +585,7 @@ impl Opening<'_> {
             0 => None,
             count => Some(frames(count)?),
         };
-        let socket = match given {
+        let socket = match given.take() {
             Some(socket) => socket,
             None => Socket::xdp().map_err(no_socket)?,
         };
@@ -620,10 +616,6 @@ impl Opening<'_> {
             None => None,
         };
         let busy_poll = self.busy_poll(&socket)?;
-        self.bind(&socket, number, mode)?;
-        if mode != Mode::ZeroCopy && tx.is_some() {
-            grow_send_buffer(&socket, umem.layout().frame_size, sizes.tx_frames);
-        }
         Ok(Ready {
             number,
             socket: Arc::new(socket),
@@ -789,6 +781,18 @@ impl Ready {
             transmit,
             block_packets: opening.sizes.block_packets,
         })
+    }
+}
+
+/// Again and again, until then, while something is in use.
+fn patiently<T>(until: Duration, mut step: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match step() {
+            Err(error) if error.kind == Kind::Busy && clock::monotonic() < until => {
+                clock::nap(RETRY);
+            }
+            result => return result,
+        }
     }
 }
 

@@ -265,6 +265,7 @@ impl Program {
             Error::new(Kind::Io, "BPF_LINK_DETACH", message).with_os(errno.0)
         })?;
         attached.detached = true;
+        attached.program_id = 0;
         Ok(())
     }
 

@@ -393,7 +393,13 @@ impl Queue {
     pub fn flush(&self) -> Result<u64> {
         let mut transmit = self.transmit()?;
         self.note_gone(&mut transmit);
-        transmit.hand_over()
+        let handed = transmit.hand_over()?;
+        if handed == 0 && self.sees_removal() {
+            // No frame has gone to the kernel, which would have told.
+            self.note_gone(&mut transmit);
+            return transmit.hand_over();
+        }
+        Ok(handed)
     }
 
     /// As an injector's.
@@ -542,14 +548,21 @@ impl Queue {
 
     /// Who only sends has nobody to tell it.
     fn look_for_removal(&self, nap: Duration) {
-        if nap < LONGEST_NAP || !self.is_to_ask() {
-            return;
+        if nap >= LONGEST_NAP {
+            self.sees_removal();
         }
-        let _ = self.epoll.wait(0, |ready| {
-            if ready.key == REMOVAL {
-                self.common.gone.store(true, Ordering::Release);
-            }
-        });
+    }
+
+    /// Looks whether the interface is gone, now and then.
+    fn sees_removal(&self) -> bool {
+        if self.is_to_ask() {
+            let _ = self.epoll.wait(0, |ready| {
+                if ready.key == REMOVAL {
+                    self.common.gone.store(true, Ordering::Release);
+                }
+            });
+        }
+        self.common.gone.load(Ordering::Acquire)
     }
 
     /// Numbers as of a capture.
@@ -559,9 +572,10 @@ impl Queue {
         let kernel = self.statistics();
         let received = delivered + u64::from(pending);
         let dropped = kernel.rx_dropped + kernel.rx_ring_full;
-        let held = self.receive.counters.held.load(Ordering::Relaxed);
+        let (held, oldest) = self.receive.held();
+        let now = clock::monotonic();
         Stats {
-            time_ns: clock::nanoseconds(clock::monotonic()),
+            time_ns: clock::nanoseconds(now),
             received,
             delivered,
             pending: pending.into(),
@@ -570,6 +584,7 @@ impl Queue {
             blocks_delivered: self.receive.counters.blocks.load(Ordering::Relaxed),
             blocks_ready: u64::from(pending).div_ceil(self.block_packets.into()),
             blocks_held: held,
+            oldest_held_ns: oldest.map_or(0, |since| clock::nanoseconds(now.saturating_sub(since))),
             ..Stats::default()
         }
     }

@@ -13,11 +13,14 @@ use super::umem::Frames;
 use crate::block::{Block, FrameOwner, Segments};
 use crate::error::{Error, Result};
 use crate::packet::{NETRING_CLOCK_TAKEN, NETRING_LINKTYPE_ETHERNET, Packet};
+use crate::sys::clock;
 use crate::sys::socket::Socket;
 use crate::sys::xdp::{CONTINUED, Descriptor};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// In a lease's word of a frame: it is not the block's any more.
 const FORWARDED: u32 = 1 << 31;
@@ -76,6 +79,10 @@ struct Kernel {
     count: u32,
     /// The number of the next block.
     sequence: u64,
+    /// Blocks that were handed out and not released, and since when: the oldest first.
+    out: BTreeMap<u64, Duration>,
+    /// Frames that come back some time after the queue that was to send them has ended.
+    late: Vec<(Duration, Vec<u32>)>,
 }
 
 /// What was taken out of the ring for one block.
@@ -142,7 +149,16 @@ impl Receive {
     ) -> Self {
         frames.set_used();
         let has = vec![false; frames.count() as usize].into_boxed_slice();
-        let mut kernel = Kernel { socket, ring, fill, has, count: 0, sequence: 1 };
+        let mut kernel = Kernel {
+            socket,
+            ring,
+            fill,
+            has,
+            count: 0,
+            sequence: 1,
+            out: BTreeMap::new(),
+            late: Vec::new(),
+        };
         frames.range.clone().for_each(|frame| kernel.give(&frames, frame));
         kernel.fill.submit();
         Self {
@@ -158,9 +174,14 @@ impl Receive {
         self.frames.count()
     }
 
-    /// Whether a frame is one of them.
-    pub(super) fn has_frame(&self, frame: u32) -> bool {
-        self.frames.place(frame).is_some()
+    /// The place of a frame among them, if it is one.
+    pub(super) fn place(&self, frame: u32) -> Option<usize> {
+        self.frames.place(frame)
+    }
+
+    /// The frame at a place.
+    pub(super) fn frame(&self, place: usize) -> u32 {
+        self.frames.range.start.wrapping_add(place as u32)
     }
 
     /// The memory that its frames are in.
@@ -170,10 +191,19 @@ impl Receive {
 
     /// Frames with the kernel, and packets in the ring.
     pub(super) fn with_kernel(&self) -> (u32, u32) {
-        self.kernel
-            .lock()
-            .as_mut()
-            .map_or((0, 0), |kernel| (kernel.count, kernel.ring.available(u32::MAX)))
+        self.kernel.lock().as_mut().map_or((0, 0), |kernel| {
+            if !kernel.late.is_empty() {
+                self.take_late(kernel);
+            }
+            (kernel.count, kernel.ring.available(u32::MAX))
+        })
+    }
+
+    /// Blocks that are held, and since when the oldest of them.
+    pub(super) fn held(&self) -> (u64, Option<Duration>) {
+        self.kernel.lock().as_ref().map_or((0, None), |kernel| {
+            (kernel.out.len() as u64, kernel.out.first_key_value().map(|(_, since)| *since))
+        })
     }
 
     /// Whether a packet is there.
@@ -211,6 +241,9 @@ impl Receive {
     pub(super) fn take(self: &Arc<Self>, most: u32, time_ns: u64) -> Option<Taken> {
         let mut guard = self.kernel.lock();
         let kernel = guard.as_mut()?;
+        if !kernel.late.is_empty() {
+            self.take_late(kernel);
+        }
         loop {
             let available = kernel.ring.available(most);
             if available == 0 {
@@ -232,6 +265,7 @@ impl Receive {
             kernel.submit(&self.counters);
             if let Some(taken) = taken {
                 kernel.sequence += 1;
+                kernel.out.insert(sequence, clock::monotonic());
                 self.counters.delivered.fetch_add(taken.packets.len() as u64, Ordering::Relaxed);
                 self.counters.blocks.fetch_add(1, Ordering::Relaxed);
                 return Some(taken);
@@ -239,10 +273,13 @@ impl Receive {
         }
     }
 
-    /// Puts frames that come from blocks, or from a queue that has sent them, into the fill
+    /// Puts frames that come from a block, or from a queue that has sent them, into the fill
     /// ring.
-    fn put_back(&self, frames: impl Iterator<Item = u32>) {
+    fn put_back(&self, block: Option<u64>, frames: impl Iterator<Item = u32>) {
         if let Some(kernel) = self.kernel.lock().as_mut() {
+            if let Some(sequence) = block {
+                kernel.out.remove(&sequence);
+            }
             frames.for_each(|frame| kernel.give(&self.frames, frame));
             kernel.submit(&self.counters);
         }
@@ -251,7 +288,29 @@ impl Receive {
     /// Takes back frames that were forwarded, and are sent.
     pub(super) fn came_home(&self, frames: &[u32]) {
         self.counters.abroad.fetch_sub(frames.len() as u64, Ordering::Relaxed);
-        self.put_back(frames.iter().copied());
+        self.put_back(None, frames.iter().copied());
+    }
+
+    /// The same from then on: the device may still read them.
+    pub(super) fn comes_home(&self, frames: Vec<u32>, from: Duration) {
+        if let Some(kernel) = self.kernel.lock().as_mut() {
+            kernel.late.push((from, frames));
+        }
+    }
+
+    /// Takes back those of which it is certain by now.
+    #[cold]
+    fn take_late(&self, kernel: &mut Kernel) {
+        let now = clock::monotonic();
+        let (back, late) =
+            std::mem::take(&mut kernel.late).into_iter().partition(|(from, _)| *from <= now);
+        kernel.late = late;
+        let back: Vec<(Duration, Vec<u32>)> = back;
+        for frame in back.into_iter().flat_map(|(_, frames)| frames) {
+            self.counters.abroad.fetch_sub(1, Ordering::Relaxed);
+            kernel.give(&self.frames, frame);
+        }
+        kernel.submit(&self.counters);
     }
 
     /// The socket ends: nothing goes back to the kernel any more.
@@ -423,6 +482,7 @@ impl<'a> Pass<'a> {
         receive.counters.held.fetch_add(self.frames.len() as u64, Ordering::Relaxed);
         let lease = Arc::new(Lease {
             receive: Arc::clone(receive),
+            sequence,
             frames: self.frames.into_iter().map(AtomicU32::new).collect(),
             starts: self.starts.map(Vec::into_boxed_slice),
             _joined: self.joined,
@@ -435,6 +495,8 @@ impl<'a> Pass<'a> {
 #[derive(Debug)]
 pub(super) struct Lease {
     receive: Arc<Receive>,
+    /// The block's number.
+    sequence: u64,
     /// In the order of packets; `FORWARDED`: no more the block's.
     frames: Box<[AtomicU32]>,
     /// The first frame of each packet, where one has several.
@@ -521,7 +583,7 @@ impl FrameOwner for Lease {
         };
         let count = self.frames.iter().filter_map(left).count();
         self.receive.counters.held.fetch_sub(count as u64, Ordering::Relaxed);
-        self.receive.put_back(self.frames.iter().filter_map(left));
+        self.receive.put_back(Some(self.sequence), self.frames.iter().filter_map(left));
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -14,7 +14,7 @@
 
 use super::receive::{Lease, Receive};
 use super::rings::{Consumer, Producer};
-use super::umem::{Frames, Umem};
+use super::umem::{Frames, QUARANTINE, Umem};
 use crate::afpacket::injector::link::{Interface, Link};
 use crate::afpacket::injector::{InjectorStats, Refusal};
 use crate::error::{Error, Kind, Result};
@@ -58,8 +58,30 @@ struct Entry {
 #[derive(Debug)]
 struct Home {
     receive: Arc<Receive>,
-    /// Frames of it that are here.
+    /// Which of its frames are here, by their place.
+    here: Box<[bool]>,
+    /// How many.
     frames: u64,
+}
+
+impl Home {
+    /// With none of its frames here; `spare`: of one that was let go of.
+    fn of(receive: &Arc<Receive>, spare: Option<Box<[bool]>>) -> Self {
+        let count = receive.frame_count() as usize;
+        let spare = spare.filter(|spare| spare.len() == count);
+        let here = spare.unwrap_or_else(|| vec![false; count].into_boxed_slice());
+        Self { receive: Arc::clone(receive), here, frames: 0 }
+    }
+
+    /// Takes note that a frame of it is here (or is not any more); false: it was so before,
+    /// or is none of it.
+    fn mark(&mut self, frame: u32, is_here: bool) -> bool {
+        let mark = self.receive.place(frame).and_then(|place| self.here.get_mut(place));
+        let Some(mark) = mark.filter(|mark| **mark != is_here) else { return false };
+        *mark = is_here;
+        self.frames = if is_here { self.frames + 1 } else { self.frames - 1 };
+        true
+    }
 }
 
 /// What there is while the socket is open.
@@ -113,6 +135,8 @@ pub(super) struct Transmit {
     /// Completions to come of frames that were dropped.
     dropped_back: u64,
     homes: Vec<Home>,
+    /// Of the last one that was let go of, for the next.
+    spare: Option<Box<[bool]>>,
     results: VecDeque<Refusal>,
     most_results: usize,
     stats: InjectorStats,
@@ -151,6 +175,7 @@ impl Transmit {
             ring_from,
             dropped_back: 0,
             homes: Vec::new(),
+            spare: None,
             results: VecDeque::new(),
             stats: InjectorStats::default(),
             kicks_saved: 0,
@@ -310,7 +335,7 @@ impl Transmit {
         while self.order.front().is_some_and(|entry| entry.phase == Phase::Discarded) {
             if let Some(entry) = self.order.pop_front() {
                 self.first_cookie += 1;
-                self.free.push(entry.frame);
+                self.give_up(entry.frame);
             }
         }
     }
@@ -347,17 +372,7 @@ impl Transmit {
             }
             taken += 1;
         }
-        if taken > 0 {
-            let home = self.homes.iter_mut().find(|home| Arc::ptr_eq(&home.receive, receive));
-            match home {
-                Some(home) => home.frames += taken as u64,
-                None => {
-                    let home = Home { receive: Arc::clone(receive), frames: taken as u64 };
-                    self.homes.push(home);
-                }
-            }
-            self.forwarded += taken as u64;
-        }
+        self.forwarded += taken as u64;
         Ok(taken)
     }
 
@@ -377,6 +392,17 @@ impl Transmit {
         };
         self.check_length(packet.caplen, layout.frame_size - inside, address)?;
         lease.forward(packet.cookie)?;
+        let receive = lease.receive();
+        let home = match self.homes.iter().position(|home| Arc::ptr_eq(&home.receive, receive)) {
+            Some(home) => home,
+            None => {
+                self.homes.push(Home::of(receive, self.spare.take()));
+                self.homes.len() - 1
+            }
+        };
+        if let Some(home) = self.homes.get_mut(home) {
+            home.mark(frame, true);
+        }
         let descriptor = Descriptor { address, length: packet.caplen, options: 0 };
         self.order.push_back(Entry { phase: Phase::Committed, frame, descriptor });
         self.stats.reserved += 1;
@@ -416,13 +442,24 @@ impl Transmit {
     fn send_home(&mut self, frames: &[u32]) {
         for home in &mut self.homes {
             let theirs: Vec<u32> =
-                frames.iter().copied().filter(|frame| home.receive.has_frame(*frame)).collect();
+                frames.iter().copied().filter(|frame| home.mark(*frame, false)).collect();
             if !theirs.is_empty() {
-                home.frames = home.frames.saturating_sub(theirs.len() as u64);
                 home.receive.came_home(&theirs);
             }
         }
-        self.homes.retain(|home| home.frames > 0);
+        // A queue that has all of its frames is not kept: it may end.
+        while let Some(at) = self.homes.iter().position(|home| home.frames == 0) {
+            self.spare = Some(self.homes.swap_remove(at).here);
+        }
+    }
+
+    /// A slot is done with its frame, which the kernel has never seen.
+    fn give_up(&mut self, frame: u32) {
+        if self.frames.place(frame).is_some() {
+            self.free.push(frame);
+        } else {
+            self.send_home(&[frame]);
+        }
     }
 
     /// Puts what is ready into the ring and has the driver take it; how many frames went
@@ -455,6 +492,7 @@ impl Transmit {
                     }
                     handed += 1;
                 }
+                // Of the queue's own: packets of others are not discarded while it goes on.
                 Some(entry) if entry.phase == Phase::Discarded => self.free.push(entry.frame),
                 _ => break,
             }
@@ -604,9 +642,14 @@ impl Transmit {
 
     /// What an injector has not.
     pub(super) fn counters(&self) -> TransmitCounters {
+        // Those behind slots that are not given back yet are as good as free.
+        let discarded = |entry: &&Entry| {
+            entry.phase == Phase::Discarded && self.frames.place(entry.frame).is_some()
+        };
+        let discarded = self.order.iter().filter(discarded).count();
         TransmitCounters {
             frames: self.frames.count().into(),
-            free: self.free.len() as u64,
+            free: (self.free.len() + discarded) as u64,
             kicks_saved: self.kicks_saved,
             forwarded: self.forwarded,
         }
@@ -616,6 +659,14 @@ impl Transmit {
     pub(super) fn close(&mut self) -> u64 {
         let _ = self.hand_over();
         let Some(mut kernel) = self.kernel.take() else { return 0 };
+        // What is forwarded and has not come back does not come any more.
+        for home in std::mem::take(&mut self.homes) {
+            let here = home.here.iter().enumerate().filter(|(_, here)| **here);
+            let frames: Vec<u32> = here.map(|(place, _)| home.receive.frame(place)).collect();
+            if !frames.is_empty() {
+                home.receive.comes_home(frames, clock::monotonic() + QUARANTINE);
+            }
+        }
         self.waiting + u64::from(kernel.ring.outstanding())
     }
 }

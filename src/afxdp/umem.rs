@@ -51,7 +51,7 @@ const OFFSET_SHIFT: u32 = 48;
 /// A range that comes back is left alone for so long: the kernel takes a queue down some
 /// time after its socket was closed (20 to 35 ms were seen), and until then its device may
 /// still read what it was to send.
-const QUARANTINE: Duration = Duration::from_millis(250);
+pub(super) const QUARANTINE: Duration = Duration::from_millis(250);
 
 /// What a UMEM is, one bit each.
 pub mod flags {

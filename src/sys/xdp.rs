@@ -81,9 +81,6 @@ struct UmemRegistration {
     tx_metadata_length: u32,
 }
 
-/// Up to `flags`: what kernels before 6.8 know.
-const SHORT_REGISTRATION: usize = 28;
-
 /// Which of the four rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RingKind {
@@ -231,11 +228,9 @@ impl Socket {
             flags: umem.flags,
             tx_metadata_length: umem.tx_metadata_length,
         };
-        let length = if umem.tx_metadata_length == 0 {
-            SHORT_REGISTRATION
-        } else {
-            size_of::<UmemRegistration>()
-        };
+        // Kernels before 6.8 have padding where the last word is. They want it, too: shorter,
+        // they take it for the one before, which had no flags.
+        let length = size_of::<UmemRegistration>();
         // SAFETY: a live structure of that many bytes at least; the memory it names is the
         // caller's promise.
         check(unsafe {
