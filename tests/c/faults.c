@@ -200,6 +200,7 @@ const char *call_name(const struct seccomp_data *call)
         {SYS_lseek, "lseek"},
         {SYS_uname, "uname"},
         {SYS_fcntl, "fcntl"},
+        {SYS_bpf, "bpf"},
 #ifdef SYS_epoll_wait
         {SYS_epoll_wait, "epoll_wait"},
 #endif

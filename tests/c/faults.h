@@ -16,7 +16,7 @@ struct injection {
     size_t copy_length; /* of the mappings that are copies of blocks */
     int listener;       /* atomic; -1: not yet, -2: refused */
     int calls;          /* how many the job made */
-    int numbers[128];   /* and which */
+    int numbers[256];   /* and which */
     struct seccomp_data failed;
     int domain; /* of the socket it was about, or 0 */
 };

@@ -400,6 +400,24 @@ uint32_t net_mtu(const char *name)
     return mtu;
 }
 
+uint32_t net_xdp_program(const char *name, uint8_t *attached)
+{
+    _Alignas(struct rtattr) char nest[64] = {0};
+    struct rtattr *attribute = (struct rtattr *)(void *)nest;
+    int left = sizeof nest;
+    uint32_t id = 0;
+
+    *attached = XDP_ATTACHED_NONE;
+    must(link_attribute(name, IFLA_XDP, nest, sizeof nest), "the XDP program of a link");
+    for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+        if (attribute->rta_type == IFLA_XDP_ATTACHED)
+            memcpy(attached, RTA_DATA(attribute), sizeof *attached);
+        if (attribute->rta_type == IFLA_XDP_PROG_ID)
+            memcpy(&id, RTA_DATA(attribute), sizeof id);
+    }
+    return id;
+}
+
 /* A request about the root queue of a link. */
 static struct request queue_request(uint16_t type, const char *name)
 {

@@ -37,6 +37,8 @@ void net_await_carrier(const char *name);
 void net_await_no_carrier(const char *name);
 void net_link_mtu(const char *name, uint32_t mtu);
 uint32_t net_mtu(const char *name);
+/* The id of a link's XDP program, 0: it has none; and how it is attached (XDP_ATTACHED_*). */
+uint32_t net_xdp_program(const char *name, uint8_t *attached);
 /* What a link sends waits here: first in, first out, at most `packets`; or as the token bucket lets
  * it, `rate` bytes a second, with room for `bytes` (tc-tbf(8)). Instead of what was there. */
 void net_queue_fifo(const char *name, uint32_t packets);
