@@ -25,7 +25,7 @@ use crate::fork;
 use crate::log;
 use crate::packet::NETRING_LINKTYPE_ETHERNET;
 use crate::sys::link_watch::{LinkWatch, Watched};
-use crate::sys::socket::Socket;
+use crate::sys::socket::{Socket, any_socket};
 use crate::sys::xdp::{BusyPoll, RingKind, bind, locked_memory_limit};
 use crate::sys::{Errno, clock, file, process};
 use parking_lot::Mutex;
@@ -106,6 +106,8 @@ struct Opening<'a> {
     facts: Facts,
     sizes: Sizes,
     common: Arc<Common>,
+    /// A socket in the interface's network namespace, to ask about it.
+    ask: Arc<Socket>,
 }
 
 impl Xdp {
@@ -222,7 +224,12 @@ impl Xdp {
         };
         let (program, mut steps) = Program::open(request)?;
         let max_segments = facts.interface.xdp.map_or(0, |xdp| xdp.max_segments);
-        let opening = Opening { name: &name, config, facts, sizes, common };
+        let ask = any_socket().map_err(|errno| {
+            let words =
+                format!("a socket to ask {name} by was refused: {errno}; raise `ulimit -n`");
+            Error::new(Kind::Io, "interface", words).with_os(errno.0)
+        })?;
+        let opening = Opening { name: &name, config, facts, sizes, common, ask: Arc::new(ask) };
         opening.wait_for_carrier();
         let bound = MemoryBound::now(config.memory_limit).bytes;
         let only_program = config.has(flags::PROGRAM_ONLY);
@@ -503,11 +510,11 @@ impl Opening<'_> {
     fn wait_for_carrier(&self) {
         let patience = Duration::from_millis(self.config.carrier_timeout.into());
         let until = clock::monotonic() + patience;
-        let Ok(socket) = crate::sys::socket::any_socket() else { return };
         loop {
-            let running = socket
+            let running = self
+                .ask
                 .interface_name(self.ifindex())
-                .and_then(|name| socket.interface_flags(&name))
+                .and_then(|name| self.ask.interface_flags(&name))
                 .map_or(true, |flags| flags & libc::IFF_RUNNING as u32 != 0);
             if running || clock::monotonic() >= until {
                 return;
@@ -764,8 +771,9 @@ impl Ready {
         };
         let transmit = self.tx.zip(self.transmit).map(|(frames, ring)| {
             let leaving = Leaving::new(link.index, link.hardware, link.mtu);
+            let ask = Arc::clone(&opening.ask);
             let socket = Arc::clone(&self.socket);
-            Transmit::new(frames, way, leaving, socket, ring, self.completion)
+            Transmit::new(frames, way, leaving, ask, socket, ring, self.completion)
         });
         let receive = Receive::new(self.rx, origin, Arc::clone(&self.socket), self.ring, self.fill);
         Queue::assemble(Parts {

@@ -119,6 +119,9 @@ pub(super) struct Transmit {
     way: Way,
     kernel: Option<Kernel>,
     interface: Interface,
+    /// What the interface is asked by: AF_XDP sockets have no ioctls (net/xdp/xsk.c
+    /// xsk_proto_ops).
+    ask: Arc<Socket>,
     free: Vec<u32>,
     order: VecDeque<Entry>,
     /// The cookie of the first in `order`.
@@ -151,6 +154,7 @@ impl Transmit {
         mut frames: Frames,
         way: Way,
         interface: Interface,
+        ask: Arc<Socket>,
         socket: Arc<Socket>,
         ring: Producer<Descriptor>,
         completion: Consumer<u64>,
@@ -165,6 +169,7 @@ impl Transmit {
             way,
             kernel: Some(Kernel { socket, ring, completion }),
             interface,
+            ask,
             free,
             order: VecDeque::new(),
             first_cookie: 1,
@@ -206,8 +211,8 @@ impl Transmit {
     }
 
     fn look(&mut self) {
-        if let Some(kernel) = &self.kernel {
-            let _ = self.interface.link(&kernel.socket, clock::monotonic());
+        if self.kernel.is_some() {
+            self.interface.look(&self.ask, clock::monotonic());
         }
     }
 
@@ -471,11 +476,15 @@ impl Transmit {
         self.reclaim();
         let Some(kernel) = &mut self.kernel else { return Ok(0) };
         let now = clock::monotonic();
-        match self.interface.link(&kernel.socket, now) {
+        match self.interface.link(&self.ask, now) {
             Link::Up => {}
             // A driver takes frames as soon as it is running: there is no queueing discipline
-            // to be put in place.
-            Link::Settles(_) => {}
+            // to be put in place. But IFF_RUNNING follows the carrier up to a second later.
+            Link::Settles(_) if self.interface.has_carrier(&self.ask) => {}
+            Link::Settles(_) => {
+                self.interface.set_down();
+                return Err(link_down());
+            }
             Link::Down if self.waiting == 0 && kernel.ring.outstanding() == 0 => return Ok(0),
             Link::Down => return Err(link_down()),
             Link::Gone => return Err(self.refuse_all()),
@@ -534,6 +543,10 @@ impl Transmit {
                 }
                 Err(Errno(libc::EBUSY)) if !self.way.zero_copy => {
                     self.one_was_dropped(taken);
+                    if !self.interface.keeps_carrier(&self.ask, clock::monotonic()) {
+                        self.interface.set_down();
+                        return Err(link_down());
+                    }
                     true
                 }
                 Err(Errno(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENOMEM)) => {

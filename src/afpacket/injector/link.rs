@@ -10,6 +10,7 @@
 //! so: what opens it has to be sent through it.
 
 use super::config::{ETHERNET_HEADER, VLAN_TAG};
+use crate::sys::Errno;
 use crate::sys::ethtool::Ethtool;
 use crate::sys::link::NAME;
 use crate::sys::packet::arphrd;
@@ -112,9 +113,16 @@ impl Interface {
                 }
                 self.link = self.settled(is_up, now);
             }
-            // Renamed meanwhile, or gone: the socket knows (af_packet.c packet_notifier).
+            // Renamed meanwhile, or gone: a packet socket knows (af_packet.c packet_notifier),
+            // for another one there is no name then.
             Err(_) => {
-                if socket.bound().is_ok_and(|address| address.sll_ifindex == -1) {
+                let is_gone = match socket.bound() {
+                    Ok(address) if i32::from(address.sll_family) == libc::AF_PACKET => {
+                        address.sll_ifindex == -1
+                    }
+                    _ => socket.interface_name(self.ifindex) == Err(Errno(libc::ENODEV)),
+                };
+                if is_gone {
                     self.link = Link::Gone;
                 }
             }
