@@ -7,6 +7,7 @@
  *   capture -i eth0 -w eth0.pcapng --rotate-size 100M --max-files 10
  *   capture -i eth0 udp port 53 and not host 10.0.0.1
  *   capture --netns blue -i eth0         (in another network namespace)
+ *   capture --backend xdp -i eth0 udp port 53   (AF_XDP: these packets do not reach the host)
  *   capture --demo                       (lo, with traffic it makes itself; needs no privilege)
  *
  * Exit codes: 0 done (also after Ctrl-C), 1 failed, 2 wrong usage, 77 the demo is not possible
@@ -48,6 +49,10 @@ static const char help[] =
     "  -d, --direction WHICH in (what comes), out (what this host sends), both (default); the\n"
     "                        kernel leaves out the rest\n"
     "      --immediate       each packet at once, not in blocks: for few packets, shown soon\n"
+    "      --backend WHICH   packet (default): copies of what the host handles. xdp: AF_XDP takes\n"
+    "                        the packets that FILTER accepts away from the host, in the driver.\n"
+    "                        auto: xdp where the driver can and nothing speaks against it\n"
+    "      --take-all        with xdp or auto, without FILTER: every packet, your SSH session too\n"
     "      --netns NAMESPACE in another network namespace: a name (ip netns), a path, or the\n"
     "                        number of a process in it\n"
     "      --profile NAME    default, high-throughput, low-latency, low-memory, jumbo\n"
@@ -72,7 +77,11 @@ static const char help[] =
     "A line: time, interface and direction, bytes captured/on the wire, VLAN tags, what it is.\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 77 --demo is not possible here.\n";
 
+enum { PACKET, XDP, AUTO };
+
 struct options {
+    int backend; /* PACKET, XDP, AUTO */
+    bool take_all;
     const char *interface;
     char **filter_words; /* NULL: none */
     const char *filter_file;
@@ -89,7 +98,18 @@ struct options {
     bool demo;
 };
 
-static struct netring_capture *capture;
+/* Where packets come from: the ring of a capture, or the sockets of an xdp. Their calls are alike,
+ * and a block is a block: all that follows is the same for both. */
+struct backend {
+    int (*next_block)(int timeout_ms, struct netring_block **out);
+    int (*stats)(struct netring_stats *out);
+    int (*last_error)(struct netring_error *out);
+    int (*add_to)(struct netring_writer *writer, struct netring_error *err);
+    int (*stop)(void); /* safe in a signal handler */
+    int (*close)(void);
+};
+
+static const struct backend *backend;
 static volatile sig_atomic_t signals;
 
 /* Once: shows or writes what has been received, and ends. Twice: only counts the rest. Thrice:
@@ -97,8 +117,7 @@ static volatile sig_atomic_t signals;
 static void on_signal(int number)
 {
     if (signals++ == 0)
-        netring_capture_stop(
-            capture); /* async-signal-safe; next_block ends when all is handed out */
+        backend->stop(); /* next_block ends when all is handed out */
     else
         signal(number, SIG_DFL);
 }
@@ -141,17 +160,19 @@ static void print_time(uint64_t ns)
 }
 
 static bool elsewhere; /* in another network namespace, whose names are not ours */
+static struct {
+    uint32_t index;
+    char name[IF_NAMESIZE];
+} opened; /* the interface; index 0: all */
 
 static const char *interface_name(uint32_t index)
 {
     static uint32_t known;
     static char name[IF_NAMESIZE];
-    struct netring_capture_info info;
 
     if (index != known || name[0] == '\0') {
-        if (elsewhere && netring_capture_info(capture, &info, sizeof info) == 0 &&
-            info.ifindex == index)
-            memcpy(name, info.interface, sizeof name);
+        if (elsewhere && opened.index == index)
+            memcpy(name, opened.name, sizeof name);
         else if (elsewhere || if_indextoname(index, name) == NULL)
             snprintf(name, sizeof name, "if%" PRIu32, index);
         known = index;
@@ -544,7 +565,7 @@ static void live_draw(uint64_t shown)
     if (!live)
         return;
     /* A new figure twice a second, the old one redrawn whenever packets were printed. */
-    if (netring_capture_stats(capture, &now, sizeof now) == 0 &&
+    if (backend->stats(&now) == 0 &&
         (text[0] == '\0' || now.time_ns - before.time_ns >= 500000000)) {
         double rate = 0;
         if (before.time_ns != 0 && netring_stats_since(&now, &before, &since, sizeof since) == 0 &&
@@ -572,12 +593,12 @@ static bool adds_up(const struct netring_stats *s)
 static bool summary(const char *done, uint64_t shown, uint64_t walked)
 {
     struct netring_stats s;
-    int rc = netring_capture_stats(capture, &s, sizeof s);
+    int rc = backend->stats(&s);
 
     /* The kernel counts a packet a moment after it has put it into the ring: while more arrive, a
      * reading may meet one in between. */
     for (int tries = 0; rc >= 0 && !adds_up(&s) && tries < 100; tries++)
-        rc = netring_capture_stats(capture, &s, sizeof s);
+        rc = backend->stats(&s);
     if (rc < 0) {
         fprintf(stderr, "capture: no counters: %s\n", netring_strerror(rc));
         return false;
@@ -908,15 +929,48 @@ static int open_namespace(const char *which, struct netring_error *err)
     return netring_netns_open(which, err);
 }
 
-static int open_capture(const struct options *o)
-{
-    struct netring_capture_config config;
-    struct netring_filter *filter = NULL;
-    struct netring_error err;
-    char path[512];
+/* A capture: AF_PACKET. */
 
-    if ((o->filter_words != NULL || o->filter_file != NULL) && make_filter(o, &filter) < 0)
-        return -1;
+static struct netring_capture *capture;
+
+static int capture_next_block(int timeout_ms, struct netring_block **out)
+{
+    return netring_capture_next_block(capture, timeout_ms, out);
+}
+
+static int capture_stats(struct netring_stats *out)
+{
+    return netring_capture_stats(capture, out, sizeof *out);
+}
+
+static int capture_last_error(struct netring_error *out)
+{
+    return netring_capture_last_error(capture, out);
+}
+
+static int capture_add_to(struct netring_writer *to, struct netring_error *err)
+{
+    return netring_writer_add_capture(to, capture, err);
+}
+
+static int capture_stop(void)
+{
+    return netring_capture_stop(capture);
+}
+
+static int capture_close(void)
+{
+    return netring_capture_close(capture);
+}
+
+static int open_capture(const struct options *o, struct netring_filter *filter, int netns,
+                        struct netring_error *err)
+{
+    static const struct backend calls = {capture_next_block, capture_stats, capture_last_error,
+                                         capture_add_to,     capture_stop,  capture_close};
+    struct netring_capture_config config;
+    struct netring_capture_info info;
+
     netring_capture_config_init(&config, sizeof config);
     netring_capture_config_profile(&config, o->profile);
     config.snap_length = o->snap_length;
@@ -924,24 +978,194 @@ static int open_capture(const struct options *o)
     config.flags |= o->flags;
     if (o->promiscuous)
         config.flags |= NETRING_CAPTURE_PROMISCUOUS;
-    int rc = 0;
-    if (o->netns != NULL) {
-        rc = config.netns_fd = open_namespace(o->netns, &err);
+    if (netns >= 0) {
+        config.netns_fd = netns;
         config.flags |= NETRING_CAPTURE_NETNS_FD;
-        elsewhere = true;
     }
-    if (rc >= 0)
-        rc = netring_capture_open(o->interface, &config, &capture, &err);
-    if (o->netns != NULL && config.netns_fd >= 0)
-        close(config.netns_fd);
-    netring_filter_free(filter); /* the capture has its own copy */
+    const int rc = netring_capture_open(o->interface, &config, &capture, err);
+    if (rc >= 0 && netring_capture_info(capture, &info, sizeof info) == 0) {
+        opened.index = info.ifindex;
+        memcpy(opened.name, info.interface, sizeof opened.name);
+    }
+    backend = &calls;
+    return rc;
+}
+
+/* An xdp: AF_XDP sockets, one on each queue of the interface, here all on one thread. */
+
+static struct netring_xdp *xdp;
+static struct netring_xdp_info xdp_info;
+static struct netring_queue **queues;
+static struct pollfd *readable; /* while the queue of that number has something */
+
+/* One block a turn, from each queue in its turn. */
+static int xdp_next_block(int timeout_ms, struct netring_block **out)
+{
+    static uint32_t next;
+    const uint32_t count = xdp_info.queue_count;
+
+    for (int turn = 0; turn < 2; turn++) {
+        uint32_t ended = 0;
+
+        for (uint32_t i = 0; i < count; i++) {
+            const int rc = netring_queue_next_block(queues[next++ % count], 0, out);
+
+            if (rc == NETRING_ESHUTDOWN)
+                ended++;
+            else if (rc != 0)
+                return rc;
+        }
+        if (ended == count)
+            return NETRING_ESHUTDOWN;
+        if (turn == 0)
+            poll(readable, count, timeout_ms); /* a signal ends it, too: then there is a stop */
+    }
+    return 0;
+}
+
+static int xdp_stats(struct netring_stats *out)
+{
+    return netring_xdp_stats(xdp, out, sizeof *out);
+}
+
+/* The queue that has failed last. */
+static int xdp_last_error(struct netring_error *out)
+{
+    int rc = netring_xdp_last_error(xdp, out);
+
+    for (uint32_t i = 0;
+         i < xdp_info.queue_count && rc == 0 && (out->code == 0 || out->code == NETRING_ESHUTDOWN);
+         i++)
+        rc = netring_queue_last_error(queues[i], out);
+    return rc;
+}
+
+static int xdp_add_to(struct netring_writer *to, struct netring_error *err)
+{
+    return netring_writer_add_interface(to, xdp_info.interface, xdp_info.link_type, 0, err);
+}
+
+static int xdp_stop(void)
+{
+    return netring_xdp_stop(xdp);
+}
+
+static int xdp_close(void)
+{
+    const int rc = netring_xdp_close(xdp);
+
+    free(queues);
+    free(readable);
+    return rc;
+}
+
+static const char *mode_name(uint32_t mode)
+{
+    static const char *const names[] = {"auto", "zero-copy", "copy", "SKB"};
+
+    return mode < sizeof names / sizeof *names ? names[mode] : "?";
+}
+
+static int open_xdp(const struct options *o, struct netring_filter *filter, int netns,
+                    struct netring_error *err)
+{
+    static const struct backend calls = {xdp_next_block, xdp_stats, xdp_last_error,
+                                         xdp_add_to,     xdp_stop,  xdp_close};
+    struct netring_xdp_config config = NETRING_XDP_CONFIG_INIT;
+
+    config.redirect = filter != NULL ? NETRING_REDIRECT_FILTER : NETRING_REDIRECT_ALL;
+    config.filter = filter;
+    config.flags |= NETRING_XDP_NO_TX;
+    if (netns >= 0) {
+        config.netns_fd = netns;
+        config.flags |= NETRING_XDP_NETNS_FD;
+    }
+    int rc = netring_xdp_open(o->interface, NULL, 0, &config, &xdp, err);
     if (rc < 0)
-        fprintf(stderr, "capture: %s\n", err.message);
-    if (rc == NETRING_EPERM) {
-        const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-        if (n > 0)
-            fprintf(stderr, "For this program: sudo setcap cap_net_raw+ep %.*s\n", (int)n, path);
+        return rc;
+    rc = netring_xdp_info(xdp, &xdp_info, sizeof xdp_info);
+    if (rc >= 0 && o->backend == AUTO && xdp_info.mode == NETRING_MODE_SKB) {
+        netring_xdp_close(xdp); /* each packet would be copied behind the host's own work */
+        snprintf(err->message, sizeof err->message, "the driver of %s has no hook for it",
+                 o->interface);
+        return err->code = NETRING_ENOTSUP;
     }
+    queues = calloc(xdp_info.queue_count, sizeof *queues);
+    readable = calloc(xdp_info.queue_count, sizeof *readable);
+    for (uint32_t i = 0; rc >= 0 && i < xdp_info.queue_count; i++) {
+        rc = queues == NULL || readable == NULL ? -ENOMEM : netring_xdp_queue(xdp, i, &queues[i]);
+        if (rc >= 0) {
+            readable[i].fd = netring_queue_fd(queues[i]);
+            readable[i].events = POLLIN;
+        }
+    }
+    if (rc < 0) {
+        snprintf(err->message, sizeof err->message, "queues: %s", netring_strerror(rc));
+        xdp_close();
+        return err->code = rc;
+    }
+    opened.index = xdp_info.ifindex;
+    memcpy(opened.name, xdp_info.interface, sizeof opened.name);
+    fprintf(stderr, "AF_XDP on %u queues of %s (%s): what is shown does not reach the host\n",
+            xdp_info.queue_count, xdp_info.interface, mode_name(xdp_info.mode));
+    backend = &calls;
+    return rc;
+}
+
+/* What AF_XDP cannot do for these options; NULL: nothing. */
+static const char *against_xdp(const struct options *o)
+{
+    if (strcmp(o->interface, "any") == 0)
+        return "it needs an interface: -i NAME";
+    if (o->filter_words == NULL && o->filter_file == NULL && !o->take_all)
+        return "it would take every packet away from this host: give a filter, or --take-all";
+    if (o->flags & NETRING_CAPTURE_IGNORE_INCOMING)
+        return "it sees nothing of what this host sends";
+    if (o->snap_length != 0 || o->promiscuous || o->profile != NETRING_PROFILE_DEFAULT)
+        return "-s, -p and --profile are for AF_PACKET";
+    return NULL;
+}
+
+static void tell_failure(int rc, const struct netring_error *err, bool with_xdp)
+{
+    char path[512];
+
+    fprintf(stderr, "capture: %s\n", err->message);
+    const ssize_t n = rc == NETRING_EPERM ? readlink("/proc/self/exe", path, sizeof path - 1) : 0;
+    if (n > 0)
+        fprintf(stderr, "For this program: sudo setcap %s+ep %.*s\n",
+                with_xdp ? "cap_net_raw,cap_net_admin,cap_bpf" : "cap_net_raw", (int)n, path);
+}
+
+/* Opens the backend that is asked for, or that can do it. */
+static int open_backend(const struct options *o)
+{
+    struct netring_filter *filter = NULL;
+    struct netring_error err;
+    int rc = -1, netns = -1;
+    const char *against = o->backend == PACKET ? "" : against_xdp(o);
+
+    if ((o->filter_words != NULL || o->filter_file != NULL) && make_filter(o, &filter) < 0)
+        return -1;
+    if (o->netns != NULL && (netns = open_namespace(o->netns, &err)) < 0) {
+        fprintf(stderr, "capture: %s\n", err.message);
+        netring_filter_free(filter);
+        return netns;
+    }
+    elsewhere = o->netns != NULL;
+    if (against == NULL) {
+        rc = open_xdp(o, filter, netns, &err);
+        against = err.message;
+    }
+    if (rc < 0 && o->backend == AUTO)
+        fprintf(stderr, "AF_PACKET, not AF_XDP: %s\n", against);
+    if (rc < 0 && o->backend != XDP)
+        rc = open_capture(o, filter, netns, &err);
+    if (netns >= 0)
+        close(netns);
+    netring_filter_free(filter); /* it is loaded */
+    if (rc < 0)
+        tell_failure(rc, &err, o->backend == XDP);
     return rc;
 }
 
@@ -967,7 +1191,7 @@ static bool open_writer(const struct options *o)
     else
         rc = netring_writer_open(o->write, &config, &writer, &err);
     if (rc >= 0)
-        rc = netring_writer_add_capture(writer, capture, &err); /* the first one is number 0 */
+        rc = backend->add_to(writer, &err); /* the first one is number 0 */
     if (rc < 0)
         fprintf(stderr, "capture: %s\n", err.message);
     return rc >= 0;
@@ -978,7 +1202,7 @@ static void note_statistics(void)
 {
     struct netring_stats stats;
 
-    if (netring_capture_stats(capture, &stats, sizeof stats) == 0)
+    if (backend->stats(&stats) == 0)
         netring_writer_statistics(writer, 0, &stats, sizeof stats);
 }
 
@@ -1078,7 +1302,7 @@ static int run(const struct options *o)
     bool failed = false, ended = false;
     int rc, written;
 
-    while ((rc = netring_capture_next_block(capture, live ? 500 : -1, &block)) >= 0) {
+    while ((rc = backend->next_block(live ? 500 : -1, &block)) >= 0) {
         if (rc > 0) {
             const uint64_t most = o->count == 0 ? UINT64_MAX : o->count - shown;
 
@@ -1096,12 +1320,12 @@ static int run(const struct options *o)
                 failed = write_failed();
                 netring_writer_info(writer, &info, sizeof info);
                 shown = info.packets;
-                netring_capture_stop(capture);
+                backend->stop();
                 ended = true;
             }
             netring_block_release(block);
             if (shown == o->count && !ended && o->count != 0) {
-                netring_capture_stop(capture);
+                backend->stop();
                 ended = true;
             }
             if (fflush(stdout) == EOF && !ended) {
@@ -1109,7 +1333,7 @@ static int run(const struct options *o)
                     fprintf(stderr, "capture: standard output: %s\n", strerror(errno));
                     failed = true;
                 }
-                netring_capture_stop(capture);
+                backend->stop();
                 ended = true;
             }
         }
@@ -1119,7 +1343,7 @@ static int run(const struct options *o)
     live_clear();
     if (rc != NETRING_ESHUTDOWN) { /* that one is the end we asked for */
         struct netring_error err;
-        netring_capture_last_error(capture, &err);
+        backend->last_error(&err);
         fprintf(stderr, "capture: %s\n", err.code == rc ? err.message : netring_strerror(rc));
         failed = true;
     }
@@ -1127,7 +1351,7 @@ static int run(const struct options *o)
         failed = true;
     if (!summary(writer != NULL ? "written" : "shown", shown, walked))
         failed = true;
-    netring_capture_close(capture);
+    backend->close();
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -1161,7 +1385,7 @@ static bool bytes_of(const char *text, uint64_t *out)
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-    enum { PROFILE = 256, DEMO, SIZE, TIME, FILES, IMMEDIATE, NETNS };
+    enum { PROFILE = 256, DEMO, SIZE, TIME, FILES, IMMEDIATE, NETNS, BACKEND, TAKE_ALL };
     static const struct option longs[] = {{"interface", required_argument, NULL, 'i'},
                                           {"count", required_argument, NULL, 'c'},
                                           {"snaplen", required_argument, NULL, 's'},
@@ -1169,6 +1393,8 @@ static bool parse(int argc, char **argv, struct options *o)
                                           {"direction", required_argument, NULL, 'd'},
                                           {"immediate", no_argument, NULL, IMMEDIATE},
                                           {"netns", required_argument, NULL, NETNS},
+                                          {"backend", required_argument, NULL, BACKEND},
+                                          {"take-all", no_argument, NULL, TAKE_ALL},
                                           {"profile", required_argument, NULL, PROFILE},
                                           {"filter-file", required_argument, NULL, 'f'},
                                           {"write", required_argument, NULL, 'w'},
@@ -1179,7 +1405,8 @@ static bool parse(int argc, char **argv, struct options *o)
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
     static const char *const profiles[] = {"default", "high-throughput", "low-latency",
-                                           "low-memory", "jumbo"}; /* NETRING_PROFILE_* 0.. */
+                                           "low-memory", "jumbo"};   /* NETRING_PROFILE_* 0.. */
+    static const char *const backends[] = {"packet", "xdp", "auto"}; /* PACKET.. */
     uint64_t value;
     int option;
 
@@ -1220,6 +1447,19 @@ static bool parse(int argc, char **argv, struct options *o)
             break;
         case NETNS:
             o->netns = optarg;
+            break;
+        case BACKEND:
+            for (o->backend = PACKET; o->backend <= AUTO; o->backend++)
+                if (strcmp(optarg, backends[o->backend]) == 0)
+                    break;
+            if (o->backend > AUTO) {
+                fprintf(stderr, "capture: --backend takes packet, xdp or auto, not \"%s\"\n",
+                        optarg);
+                return false;
+            }
+            break;
+        case TAKE_ALL:
+            o->take_all = true;
             break;
         case PROFILE:
             for (o->profile = 0; o->profile < sizeof profiles / sizeof *profiles; o->profile++)
@@ -1290,8 +1530,14 @@ static bool parse(int argc, char **argv, struct options *o)
         fprintf(stderr, "capture: -w - writes packets, and standard output is a terminal\n");
         return false;
     }
-    if (o->demo && o->interface != NULL) {
-        fprintf(stderr, "capture: --demo is on lo; it takes no interface\n");
+    if (o->demo && (o->interface != NULL || o->backend != PACKET)) {
+        fprintf(stderr, "capture: --demo is on lo, by AF_PACKET; it takes no interface\n");
+        return false;
+    }
+    if (o->interface == NULL)
+        o->interface = o->demo ? "lo" : "any";
+    if (o->backend == XDP && against_xdp(o) != NULL) {
+        fprintf(stderr, "capture: --backend xdp: %s\n", against_xdp(o));
         return false;
     }
     return true;
@@ -1309,7 +1555,6 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (options.demo) {
-        options.interface = "lo";
         if (!demo_prepare())
             return EXIT_SKIP;
         child = demo_fork(&go);
@@ -1317,11 +1562,9 @@ int main(int argc, char **argv)
             fprintf(stderr, "capture: no process for the traffic: %s\n", strerror(errno));
             return EXIT_FAILURE;
         }
-    } else if (options.interface == NULL) {
-        options.interface = "any";
     }
 
-    if (open_capture(&options) >= 0 && (options.write == NULL || open_writer(&options))) {
+    if (open_backend(&options) >= 0 && (options.write == NULL || open_writer(&options))) {
         memset(&action, 0, sizeof action);
         action.sa_handler = on_signal;
         action.sa_flags = SA_RESTART; /* a line is written whole */

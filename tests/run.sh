@@ -253,8 +253,12 @@ if [ -n "$built" ]; then
     suite inject 120 tests/ns.sh tests/inject.sh build/examples
     suite replay 180 tests/ns.sh tests/replay.sh build/examples
     suite reflect 90 tests/ns.sh tests/reflect.sh build/examples
+    suite xdp-dump 120 tests/ns.sh tests/xdp_dump.sh build/examples
+    suite xdp-send 120 tests/ns.sh tests/xdp_send.sh build/examples
+    suite xdp-reflect 120 tests/ns.sh tests/xdp_reflect.sh build/examples
+    suite xdp-capture 120 tests/ns.sh tests/xdp_capture.sh build/examples
 else
-    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect; do
+    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect xdp-dump xdp-send xdp-reflect xdp-capture; do
         skip $name "the build failed"
     done
 fi

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Sourced by inject.sh, replay.sh and reflect.sh: a wire, who listens at its end, savefiles as text,
+# Sourced by inject.sh, replay.sh, reflect.sh and xdp_*.sh: a wire, who listens at its end, savefiles as text,
 # and savefiles from text. Bash; $examples is where the programs are.
 export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C
 work=$(mktemp -d)
@@ -24,13 +24,14 @@ check() { # STATUS WHAT
 # At least, and at most: numbers with a decimal point.
 between() { awk -v x="$1" -v low="$2" -v high="$3" 'BEGIN { exit !(x + 0 >= low && x + 0 <= high) }'; }
 
-# v0 and v1, on which nothing is said but by us.
+# v0 and v1, on which nothing is said but by us; each with so many queues (1).
 wire() {
-    local tries
+    local tries queues=${1:-1}
     command -v ip >/dev/null || { echo "ip (iproute2) is not installed"; exit 77; }
     echo 1 2>/dev/null >/proc/sys/net/ipv6/conf/all/disable_ipv6
     echo 1 2>/dev/null >/proc/sys/net/ipv6/conf/default/disable_ipv6
-    ip link add v0 type veth peer name v1 2>/dev/null || { echo "no veth pairs here"; exit 77; }
+    ip link add v0 numtxqueues "$queues" numrxqueues "$queues" type veth \
+        peer name v1 numtxqueues "$queues" numrxqueues "$queues" 2>/dev/null || { echo "no veth pairs here"; exit 77; }
     ip link set v0 address 02:00:00:00:00:a0 arp off up && ip link set v1 address 02:00:00:00:00:a1 arp off up
     for tries in {1..100}; do
         ip link show v0 | grep -q 'state U' && return
@@ -38,6 +39,22 @@ wire() {
     done
     echo "v0 does not come up after $tries tries"
     exit 1
+}
+
+# Where XDP programs are not allowed, as in a user namespace, nothing of AF_XDP can be tested.
+needs_xdp() {
+    "$examples/xdp_send" -c 1 lo >"$work/out" 2>"$work/err"
+    [ $? -ne 77 ] || { cat "$work/err"; exit 77; }
+}
+# until SECONDS COMMAND...: does it come true?
+until_true() {
+    local tries=$(($1 * 20))
+    shift
+    for _ in $(seq "$tries"); do
+        "$@" && return
+        sleep 0.05
+    done
+    return 1
 }
 
 # listen INTERFACE FILE: writes what comes in there, until `heard`. tcpdump, or where it is not or may
