@@ -481,7 +481,7 @@ enum class wait {
     timeout,      // there is none yet
     stopped,      // stop(), and everything received before it has been handed out; a savefile's end
     woken,        // wakeup()
-    ready = block // of an injector: there are slots, everything has left
+    ready = block // of an injector or queue: there are slots, everything has left
 };
 
 class capture
@@ -1068,7 +1068,7 @@ struct injector_config : netring_injector_config {
 
 // Slots that were reserved together, each a struct netring_slot: write a frame to its data, and its
 // length to len. What was not committed is discarded when they go, so that nothing waits for it;
-// they must not outlive their injector.
+// they must not outlive their injector or queue.
 class slots
 {
   public:
@@ -1077,8 +1077,8 @@ class slots
     {
     }
     slots(slots &&other) noexcept
-        : injector_(other.injector_), slots_(std::move(other.slots_)), first_(other.first_),
-          end_(other.end_)
+        : injector_(other.injector_), queue_(other.queue_), slots_(std::move(other.slots_)),
+          first_(other.first_), end_(other.end_)
     {
         other.forget();
     }
@@ -1087,6 +1087,7 @@ class slots
         if (this != &other) {
             discard();
             injector_ = other.injector_;
+            queue_ = other.queue_;
             slots_ = std::move(other.slots_);
             first_ = other.first_;
             end_ = other.end_;
@@ -1123,7 +1124,8 @@ class slots
         return slots_[first_ + index];
     }
 
-    // netring_injector_commit of all of them, or of the first `count`; a len of 0 discards. Where
+    // netring_injector_commit, or netring_queue_commit, of all of them, or of the first `count`; a
+    // len of 0 discards. Where
     // one is bad it throws, NETRING_EMSGSIZE where that is too large: begin() is the bad one then,
     // which may be changed, or discarded, before the next commit.
     void commit()
@@ -1133,8 +1135,7 @@ class slots
     void commit(std::size_t count)
     {
         for (const std::size_t last = first_ + std::min(count, size()); first_ < last;) {
-            const int taken =
-                netring_injector_commit(injector_, begin(), sizeof *begin(), last - first_);
+            const int taken = give_back(last - first_);
             if (taken < 0)
                 fail(taken);
             first_ += static_cast<std::size_t>(taken);
@@ -1145,28 +1146,40 @@ class slots
     {
         for (; first_ < end_; first_++) {
             slots_[first_].len = 0;
-            static_cast<void>(netring_injector_commit(injector_, begin(), sizeof *begin(), 1));
+            static_cast<void>(give_back(1));
         }
     }
 
   private:
     friend class injector;
+    friend class queue;
 
     void forget() noexcept
     {
         injector_ = nullptr;
+        queue_ = nullptr;
         first_ = end_ = 0;
+    }
+
+    int give_back(std::size_t count) noexcept
+    {
+        if (queue_ != nullptr)
+            return netring_queue_commit(queue_, begin(), sizeof *begin(), count);
+        return netring_injector_commit(injector_, begin(), sizeof *begin(), count);
     }
 
     void fail(int code) const
     {
         struct netring_error detail;
-        if (netring_injector_last_error(injector_, &detail) >= 0 && detail.code == code)
+        const int told = queue_ != nullptr ? netring_queue_last_error(queue_, &detail)
+                                           : netring_injector_last_error(injector_, &detail);
+        if (told >= 0 && detail.code == code)
             throw error(detail);
         throw error(code);
     }
 
-    struct netring_injector *injector_ = nullptr;
+    struct netring_injector *injector_ = nullptr; // one of the two
+    struct netring_queue *queue_ = nullptr;
     std::vector<struct netring_slot> slots_;
     std::size_t first_ = 0, end_ = 0;
 };
@@ -1478,6 +1491,398 @@ class bridge
     }
 
     struct netring_bridge *handle_ = nullptr;
+};
+
+// The fields of struct netring_umem_config, set to the defaults; assign what differs.
+struct umem_config : netring_umem_config {
+    umem_config()
+    {
+        netring_umem_config *const fields = this;
+        const int code = netring_umem_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+    }
+};
+
+// Memory of frames under several AF_XDP sockets, between which packets then go without a copy. The
+// sockets keep the memory: the object may go once they are open.
+class umem
+{
+  public:
+    // netring_umem_new
+    explicit umem(const struct netring_umem_config &config = umem_config())
+    {
+        struct netring_error detail;
+        if (netring_umem_new(&config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+    umem(umem &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    umem &operator=(umem &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    umem(const umem &) = delete;
+    umem &operator=(const umem &) = delete;
+    ~umem()
+    {
+        static_cast<void>(netring_umem_free(handle_));
+    }
+
+    struct netring_umem_info info() const
+    {
+        struct netring_umem_info out;
+        const int code = netring_umem_info(handle_, &out, sizeof out);
+        if (code < 0)
+            throw error(code);
+        return out;
+    }
+
+    struct netring_umem *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    struct netring_umem *handle_ = nullptr;
+};
+
+// The fields of struct netring_xdp_config, set to the defaults but for what is taken from the host,
+// which has to be said: NETRING_REDIRECT_ALL or _NONE, or a filter, which must live until the open.
+struct xdp_config : netring_xdp_config {
+    explicit xdp_config(std::uint32_t what)
+    {
+        init_fields();
+        redirect = what;
+    }
+    explicit xdp_config(const netring::filter &with)
+    {
+        init_fields();
+        redirect = NETRING_REDIRECT_FILTER;
+        filter = with.get();
+    }
+
+  private:
+    void init_fields()
+    {
+        netring_xdp_config *const fields = this;
+        const int code = netring_xdp_config_init(fields, sizeof *fields);
+        if (code < 0)
+            throw error(code);
+    }
+};
+
+// A queue of an xdp: received blocks like a capture's, slots like an injector's. It is the xdp's
+// and ends with it; copies are the same queue.
+class queue
+{
+  public:
+    queue() noexcept = default;
+
+    // As capture::next_block.
+    wait next_block(block &out, int timeout_ms = -1) const
+    {
+        struct netring_block *handle = nullptr;
+
+        out.reset();
+        const wait how = waited(netring_queue_next_block(handle_, timeout_ms, &handle));
+        if (how == wait::block)
+            out = block(handle);
+        return how;
+    }
+
+    // As injector::reserve and so on.
+    wait reserve(slots &out, int timeout_ms = -1) const
+    {
+        out.discard();
+        out.forget();
+        const int count = netring_queue_reserve(handle_, out.slots_.data(), sizeof *out.begin(),
+                                                out.slots_.size(), timeout_ms);
+        if (count > 0) {
+            out.queue_ = handle_;
+            out.end_ = static_cast<std::size_t>(count);
+        }
+        return waited(count);
+    }
+    int flush() const
+    {
+        return check(netring_queue_flush(handle_));
+    }
+    wait drain(int timeout_ms = -1) const
+    {
+        return waited(netring_queue_drain(handle_, timeout_ms));
+    }
+    bool send(const void *data, std::size_t len, int timeout_ms = -1) const
+    {
+        return check(netring_queue_send(handle_, data, len, timeout_ms)) > 0;
+    }
+    std::size_t send(const struct netring_frame *frames, std::size_t count,
+                     int timeout_ms = -1) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_queue_send_batch(handle_, frames, sizeof *frames, count, timeout_ms)));
+    }
+    // Received packets of this queue, or of one with the same umem, without a copy: how many of the
+    // first were taken, whose bytes must not be written any more. flush() sends them.
+    std::size_t forward(const block &from, const struct netring_packet *packets,
+                        std::size_t count) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_queue_forward(handle_, from.get(), packets, sizeof *packets, count)));
+    }
+    bool forward(const block &from, const packet &one) const
+    {
+        const struct netring_packet fields = one.fields();
+        return forward(from, &fields, 1) > 0;
+    }
+    // What did not leave: how many were written.
+    std::size_t results(struct netring_result *out, std::size_t count) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_queue_results(handle_, out, sizeof *out, count)));
+    }
+
+    // Readable while next_block(block, 0) would give something.
+    int fd() const
+    {
+        return check(netring_queue_fd(handle_));
+    }
+    // Ends every wait, now and later. Also from a signal handler, as is wakeup().
+    void stop() const noexcept
+    {
+        static_cast<void>(netring_queue_stop(handle_));
+    }
+    void wakeup() const noexcept
+    {
+        static_cast<void>(netring_queue_wakeup(handle_));
+    }
+    void wakeup_clear() const
+    {
+        check(netring_queue_wakeup_clear(handle_));
+    }
+
+    struct netring_stats stats() const
+    {
+        struct netring_stats out;
+        check(netring_queue_stats(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_xdp_counters counters() const
+    {
+        struct netring_xdp_counters out;
+        check(netring_queue_counters(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_injector_stats transmit_stats() const
+    {
+        struct netring_injector_stats out;
+        check(netring_queue_transmit_stats(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_queue_info info() const
+    {
+        struct netring_queue_info out;
+        check(netring_queue_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_queue *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    friend class xdp;
+
+    explicit queue(struct netring_queue *handle) noexcept : handle_(handle)
+    {
+    }
+
+    int check(int code) const
+    {
+        struct netring_error detail;
+        if (code >= 0)
+            return code;
+        if (netring_queue_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    wait waited(int code) const
+    {
+        if (code == NETRING_ESHUTDOWN)
+            return wait::stopped;
+        if (code == NETRING_EWAKEUP)
+            return wait::woken;
+        return check(code) > 0 ? wait::ready : wait::timeout;
+    }
+
+    struct netring_queue *handle_ = nullptr;
+};
+
+// AF_XDP sockets on the queues of an interface, and the program that takes packets from the host:
+//
+//     const netring::filter dns = netring::filter::expression("udp port 53");
+//     netring::xdp xdp("eth0", netring::xdp_config(dns));
+//     netring::queue queue = xdp.queue(0);
+//     while (queue.next_block(block) != netring::wait::stopped)
+//         for (const netring::packet &packet : block)
+//             use(packet.data(), packet.caplen());
+class xdp
+{
+  public:
+    // netring_xdp_open, on all queues or on these.
+    xdp(const std::string &interface, const struct netring_xdp_config &config,
+        const std::vector<std::uint32_t> &queues = std::vector<std::uint32_t>())
+    {
+        struct netring_error detail;
+        if (netring_xdp_open(interface.c_str(), queues.empty() ? nullptr : queues.data(),
+                             queues.size(), &config, &handle_, &detail) < 0)
+            throw error(detail);
+    }
+    // netring_xdp_adopt: with AF_XDP sockets that were handed over, which stay the caller's.
+    static xdp adopt(const std::string &interface, const std::vector<std::uint32_t> &queues,
+                     const std::vector<int> &sockets, const struct netring_xdp_config &config)
+    {
+        struct netring_error detail;
+        xdp out;
+        if (queues.size() != sockets.size())
+            throw error(NETRING_EINVAL);
+        if (netring_xdp_adopt(interface.c_str(), queues.data(), sockets.data(), queues.size(),
+                              &config, &out.handle_, &detail) < 0)
+            throw error(detail);
+        return out;
+    }
+    xdp(xdp &&other) noexcept : handle_(other.handle_)
+    {
+        other.handle_ = nullptr;
+    }
+    xdp &operator=(xdp &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    xdp(const xdp &) = delete;
+    xdp &operator=(const xdp &) = delete;
+    // Does not wait for what has not left: queue::drain() does.
+    ~xdp()
+    {
+        static_cast<void>(netring_xdp_close(handle_));
+    }
+
+    // netring_xdp_close: how many committed frames never left.
+    int close()
+    {
+        struct netring_xdp *const handle = handle_;
+        handle_ = nullptr;
+        const int left = netring_xdp_close(handle);
+        if (left < 0)
+            throw error(left);
+        return left;
+    }
+
+    // By its index, 0 to info().queue_count - 1: in the order in which they were given.
+    netring::queue queue(std::uint32_t index) const
+    {
+        struct netring_queue *out = nullptr;
+        check(netring_xdp_queue(handle_, index, &out));
+        return netring::queue(out);
+    }
+
+    // Goes on with another filter, or with NETRING_REDIRECT_ALL or _NONE.
+    void set_filter(const filter &with)
+    {
+        change(NETRING_REDIRECT_FILTER, with.get());
+    }
+    void set_redirect(std::uint32_t what)
+    {
+        change(what, nullptr);
+    }
+    // Takes the program off the interface.
+    void detach()
+    {
+        struct netring_error detail;
+        if (netring_xdp_detach(handle_, &detail) < 0)
+            throw error(detail);
+    }
+    // NETRING_XDP_FD_...: the library's, to be duplicated.
+    int fd(std::uint32_t which) const
+    {
+        return check(netring_xdp_fd(handle_, which));
+    }
+
+    // Why the mode is not a better one.
+    std::vector<struct netring_xdp_step> steps() const
+    {
+        std::vector<struct netring_xdp_step> out(16);
+        out.resize(static_cast<std::size_t>(
+            check(netring_xdp_steps(handle_, out.data(), sizeof *out.data(), out.size()))));
+        return out;
+    }
+    // The interface's queues that have no socket here.
+    std::vector<std::uint32_t> missing() const
+    {
+        std::vector<std::uint32_t> out(
+            static_cast<std::size_t>(check(netring_xdp_missing(handle_, nullptr, 0))));
+        const int now = check(netring_xdp_missing(handle_, out.data(), out.size()));
+        out.resize(std::min(out.size(), static_cast<std::size_t>(now)));
+        return out;
+    }
+
+    // Ends every wait of every queue, now and later. Also from a signal handler.
+    void stop() const noexcept
+    {
+        static_cast<void>(netring_xdp_stop(handle_));
+    }
+    // Of all queues together.
+    struct netring_stats stats() const
+    {
+        struct netring_stats out;
+        check(netring_xdp_stats(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_xdp_counters counters() const
+    {
+        struct netring_xdp_counters out;
+        check(netring_xdp_counters(handle_, &out, sizeof out));
+        return out;
+    }
+    struct netring_xdp_info info() const
+    {
+        struct netring_xdp_info out;
+        check(netring_xdp_info(handle_, &out, sizeof out));
+        return out;
+    }
+
+    struct netring_xdp *get() const noexcept
+    {
+        return handle_;
+    }
+
+  private:
+    xdp() noexcept = default;
+
+    void change(std::uint32_t redirect, struct netring_filter *with)
+    {
+        struct netring_error detail;
+        if (netring_xdp_set_filter(handle_, redirect, with, &detail) < 0)
+            throw error(detail);
+    }
+
+    int check(int code) const
+    {
+        struct netring_error detail;
+        if (code >= 0)
+            return code;
+        if (netring_xdp_last_error(handle_, &detail) >= 0 && detail.code == code)
+            throw error(detail);
+        throw error(code);
+    }
+
+    struct netring_xdp *handle_ = nullptr;
 };
 
 } // namespace netring

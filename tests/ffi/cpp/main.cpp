@@ -406,6 +406,98 @@ static void bridged(const char *interface)
     fails(NETRING_ENODEV, "nosuch0", [] { netring::bridge b("lo", "nosuch0"); });
 }
 
+// What is sent at one end is taken away from the host at the other, and comes back without a copy.
+static void xdp(const char *interface)
+{
+    static_assert(!std::is_copy_constructible<netring::xdp>::value, "an xdp has one owner");
+    static_assert(std::is_copy_constructible<netring::queue>::value, "a queue is the xdp's");
+    netring::xdp_config config(NETRING_REDIRECT_ALL);
+    config.frame_size = 2048;
+    config.rx_frames = 256;
+    config.tx_frames = 64;
+    netring::umem_config memory;
+    memory.frame_size = 2048;
+    memory.frame_count = 1024;
+    netring::umem shared(memory);
+    config.umem = shared.get();
+    try {
+        netring::xdp(interface, config).close();
+    } catch (const netring::error &e) {
+        if (e.code() != NETRING_EPERM)
+            throw;
+        std::printf("ok - AF_XDP # SKIP %s\n",
+                    e.what()); // XDP programs are not for user namespaces
+        return;
+    }
+    netring::xdp opened(interface, config, {0}), there(std::move(opened));
+    config.mode = NETRING_MODE_COPY;
+    netring::xdp here("nr0", config);
+    netring::queue to = here.queue(0), from = there.queue(0);
+    netring::slots slots(7);
+    netring::block block;
+    const unsigned count = 100;
+    unsigned sent = 0, seen = 0, returned = 0;
+
+    check(there.info().queue_count == 1 &&
+              there.missing().size() == there.info().interface_queues - 1,
+          "one queue, the others are named");
+    check(!there.steps().empty() && there.steps()[0].mode == NETRING_MODE_ZEROCOPY,
+          "why it is not zero-copy");
+    while (sent < count && to.reserve(slots, 3000) == netring::wait::ready) {
+        for (struct netring_slot &slot : slots) {
+            if (sent == count)
+                break; // the rest is discarded
+            std::memset(slot.data, 0, 60);
+            slot.data[12] = 0x88;
+            slot.data[13] = 0xb5;
+            slot.data[14] = static_cast<std::uint8_t>(sent++);
+            slot.len = 60;
+        }
+        slots.commit();
+        to.flush();
+    }
+    check(to.drain(3000) == netring::wait::ready, "all of them have left");
+    bool in_order = true;
+    while (seen < count && from.next_block(block, 3000) == netring::wait::block) {
+        for (const netring::packet &p : block) {
+            if (p.caplen() != 60 || p.data()[12] != 0x88 || p.data()[13] != 0xb5)
+                continue;
+            in_order = in_order && p.data()[14] == seen && p.fields().queue == 0;
+            seen++;
+            p.data()[15] = 1;
+            in_order = in_order && from.forward(block, p);
+        }
+        from.flush();
+    }
+    check(seen == count && in_order, std::to_string(seen) + " arrive, in order");
+    block.reset();
+    while (returned < count && to.next_block(block, 3000) == netring::wait::block)
+        for (const netring::packet &p : block)
+            returned += p.caplen() == 60 && p.data()[14] == returned && p.data()[15] == 1;
+    check(returned == count, std::to_string(returned) + " come back, without a copy");
+    block.reset();
+    check(from.drain(3000) == netring::wait::ready && there.counters().forwarded >= count &&
+              to.transmit_stats().handed == count && here.stats().dropped == 0,
+          "the counters say so");
+    slots = netring::slots(1);
+    check(to.reserve(slots, 3000) == netring::wait::ready, "a slot");
+    slots[0].len = 60000;
+    fails(NETRING_EMSGSIZE, "", [&slots] { slots.commit(); });
+    slots.discard();
+    there.set_redirect(NETRING_REDIRECT_NONE);
+    there.detach();
+    from.wakeup();
+    check(from.next_block(block, 3000) == netring::wait::woken, "a wakeup");
+    there.stop();
+    check(from.next_block(block, 3000) == netring::wait::stopped, "a stop");
+    check(shared.info().frame_count == 1024, "the memory");
+    there.close();
+    fails(NETRING_EBADF, "", [&from] { from.flush(); });
+    fails(NETRING_EINVAL, "redirect", [] { netring::xdp x("lo", netring::xdp_config(0)); });
+    fails(NETRING_ENODEV, "nosuch0",
+          [] { netring::xdp x("nosuch0", netring::xdp_config(NETRING_REDIRECT_NONE)); });
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && std::strcmp(argv[1], "denied") == 0) {
@@ -435,5 +527,6 @@ int main(int argc, char **argv)
     savefiles(argv[1], argv[2], NETRING_SAVEFILE_PCAPNG);
     inject(argv[1]);
     bridged(argv[1]);
+    xdp(argv[1]);
     return failures != 0;
 }

@@ -303,6 +303,114 @@ func inject(name string) {
 	check(rc == C.NETRING_EBADF && errno == syscall.EBADF, "a closed injector: %d, %v", rc, errno)
 }
 
+// openXdp opens AF_XDP sockets on all queues; what arrives there is taken away from the host.
+func openXdp(name string) (*C.struct_netring_xdp, *C.struct_netring_queue, C.int, string) {
+	var config C.struct_netring_xdp_config
+	var detail C.struct_netring_error
+	var xdp *C.struct_netring_xdp
+	var queue *C.struct_netring_queue
+	cname := C.CString(name)
+	defer C.free(unsafe.Pointer(cname))
+	C.netring_xdp_config_init(&config, C.sizeof_struct_netring_xdp_config)
+	config.redirect, config.rx_frames, config.tx_frames = C.NETRING_REDIRECT_ALL, 256, 64
+	rc := C.netring_xdp_open(cname, nil, 0, &config, &xdp, &detail)
+	if rc == 0 {
+		rc = C.netring_xdp_queue(xdp, 0, &queue)
+	}
+	return xdp, queue, rc, C.GoString(&detail.message[0])
+}
+
+// Frames sent by one AF_XDP socket arrive at another, in order, and go back without a copy.
+func afXdp(name string) {
+	const count = 200
+	here, from, rc, text := openXdp(name)
+	if rc == C.NETRING_EPERM {
+		fmt.Printf("ok - AF_XDP # SKIP %s\n", text) // XDP programs are not for user namespaces
+		return
+	}
+	check(rc == 0, "AF_XDP on %s: %s", name, text)
+	there, to, rc, text := openXdp("nr0")
+	check(rc == 0, "AF_XDP on nr0: %s", text)
+	slots := (*[batch]C.struct_netring_slot)(C.calloc(batch, C.sizeof_struct_netring_slot))
+	defer C.free(unsafe.Pointer(slots))
+	packets := (*[batch]C.struct_netring_packet)(C.calloc(batch, C.sizeof_struct_netring_packet))
+	defer C.free(unsafe.Pointer(packets))
+	sent := 0
+	for sent < count {
+		n := C.netring_queue_reserve(to, &slots[0], C.sizeof_struct_netring_slot, batch, 3000)
+		if n <= 0 {
+			check(false, "reserve: %s", C.GoString(C.netring_err_name(n)))
+			return
+		}
+		for i := range slots[:n] {
+			slots[i].len = 0 // one that is too many is discarded
+			if sent < count {
+				frame := unsafe.Slice((*byte)(slots[i].data), slots[i].capacity)
+				copy(frame, "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x88\xb5")
+				slots[i].len = C.uint32_t(14 + copy(frame[14:], fmt.Sprintf("netring %d", sent)))
+				sent++
+			}
+		}
+		if C.netring_queue_commit(to, &slots[0], C.sizeof_struct_netring_slot, C.size_t(n)) != n ||
+			C.netring_queue_flush(to) < 0 {
+			check(false, "commit and flush")
+			return
+		}
+	}
+	check(C.netring_queue_drain(to, 3000) == 1, "%d frames have left", sent)
+	// receive walks blocks until `count` frames have come, and gives back how many were right.
+	receive := func(queue *C.struct_netring_queue, mark byte, each func(*C.struct_netring_block, *C.struct_netring_packet)) int {
+		seen := 0
+		for seen < count {
+			var block *C.struct_netring_block
+			if C.netring_queue_next_block(queue, 3000, &block) <= 0 {
+				break
+			}
+			for {
+				n := C.netring_block_read(block, &packets[0], C.sizeof_struct_netring_packet, batch)
+				if n <= 0 {
+					break
+				}
+				for i := range packets[:n] {
+					p := &packets[i]
+					data := unsafe.Slice((*byte)(p.data), p.caplen)
+					if len(data) > 14 && data[12] == 0x88 && data[13] == mark &&
+						string(data[14:]) == fmt.Sprintf("netring %d", seen) {
+						seen++
+						each(block, p)
+					}
+				}
+			}
+			C.netring_queue_flush(queue)
+			C.netring_block_release(block)
+		}
+		return seen
+	}
+	forwarded := 0
+	seen := receive(from, 0xb5, func(block *C.struct_netring_block, p *C.struct_netring_packet) {
+		unsafe.Slice((*byte)(p.data), p.caplen)[13] = 0xb6
+		forwarded += int(C.netring_queue_forward(from, block, p, C.sizeof_struct_netring_packet, 1))
+	})
+	check(seen == count && forwarded == count, "%d of %d arrive, in order; %d are sent back", seen, count, forwarded)
+	seen = receive(to, 0xb6, func(*C.struct_netring_block, *C.struct_netring_packet) {})
+	check(seen == count, "%d of %d come back", seen, count)
+	var stats C.struct_netring_stats
+	var counters C.struct_netring_xdp_counters
+	rc = C.netring_xdp_stats(here, &stats, C.sizeof_struct_netring_stats)
+	check(rc == 0 && stats.delivered >= count && stats.dropped == 0, "counters: %d delivered", stats.delivered)
+	rc = C.netring_queue_counters(from, &counters, C.sizeof_struct_netring_xdp_counters)
+	check(rc == 0 && counters.forwarded == count, "counters: %d forwarded", counters.forwarded)
+	go C.netring_xdp_stop(here) // from whatever thread
+	var block *C.struct_netring_block
+	for rc = 1; rc > 0; C.netring_block_release(block) {
+		rc = C.netring_queue_next_block(from, 3000, &block)
+	}
+	check(rc == C.NETRING_ESHUTDOWN, "ended by stop: %s", C.GoString(C.netring_err_name(rc)))
+	check(C.netring_xdp_close(here) == 0 && C.netring_xdp_close(there) == 0, "close")
+	rc, errno := C.netring_queue_flush(from)
+	check(rc == C.NETRING_EBADF && errno == syscall.EBADF, "a closed xdp's queue: %d, %v", rc, errno)
+}
+
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "denied" {
 		_, rc, text, errno := open("lo", nil)
@@ -322,6 +430,7 @@ func main() {
 		receive(os.Args[1], os.Args[2])
 		savefile()
 		inject(os.Args[1])
+		afXdp(os.Args[1])
 	}
 	if failed {
 		os.Exit(1)

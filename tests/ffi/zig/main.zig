@@ -217,6 +217,82 @@ fn inject(name: [*:0]const u8) void {
     check(c.netring_injector_flush(injector) == c.NETRING_EBADF, "a closed injector is refused");
 }
 
+const Xdp = struct { xdp: ?*c.struct_netring_xdp = null, queue: ?*c.struct_netring_queue = null };
+
+/// AF_XDP sockets on all queues; what arrives there is taken away from the host.
+fn openXdp(name: [*:0]const u8, out: *Xdp, detail: *c.struct_netring_error) c_int {
+    var config: c.struct_netring_xdp_config = undefined;
+    _ = c.netring_xdp_config_init(&config, @sizeOf(c.struct_netring_xdp_config));
+    config.redirect = c.NETRING_REDIRECT_ALL;
+    config.rx_frames = 256;
+    config.tx_frames = 64;
+    const rc = c.netring_xdp_open(name, null, 0, &config, &out.xdp, detail);
+    return if (rc < 0) rc else c.netring_xdp_queue(out.xdp, 0, &out.queue);
+}
+
+/// Frames sent by one AF_XDP socket arrive at another, in order, by the inline walk.
+fn afXdp(name: [*:0]const u8) void {
+    const count = 200;
+    var detail: c.struct_netring_error = undefined;
+    var here = Xdp{};
+    var there = Xdp{};
+    const opened = openXdp(name, &here, &detail);
+    if (opened == c.NETRING_EPERM) { // XDP programs are not for user namespaces
+        _ = c.printf("ok - AF_XDP # SKIP %s\n", &detail.message);
+        return;
+    }
+    if (opened < 0) return check(false, @ptrCast(&detail.message));
+    if (openXdp("nr0", &there, &detail) < 0) return check(false, @ptrCast(&detail.message));
+
+    var slots: [16]c.struct_netring_slot = undefined;
+    var sent: u8 = 0;
+    while (sent < count) {
+        const n = c.netring_queue_reserve(there.queue, &slots, @sizeOf(c.struct_netring_slot), slots.len, 3000);
+        if (n <= 0) return check(false, "reserve on a queue");
+        for (slots[0..@intCast(n)]) |*slot| {
+            slot.len = 0; // one that is too many is discarded
+            if (sent == count) continue;
+            const frame = slot.data[0..slot.capacity];
+            @memset(frame[0..60], 0);
+            frame[12] = 0x88;
+            frame[13] = 0xb5;
+            frame[14] = sent;
+            slot.len = 60;
+            sent += 1;
+        }
+        if (c.netring_queue_commit(there.queue, &slots, @sizeOf(c.struct_netring_slot), @intCast(n)) != n)
+            return check(false, "commit on a queue");
+        if (c.netring_queue_flush(there.queue) < 0) return check(false, "flush of a queue");
+    }
+    check(c.netring_queue_drain(there.queue, 3000) == 1, "200 frames have left by AF_XDP");
+
+    var seen: u32 = 0;
+    var walked: u64 = 0;
+    var block: ?*c.struct_netring_block = null;
+    while (seen < count and c.netring_queue_next_block(here.queue, 3000, &block) == 1) {
+        var cursor: c.struct_netring_cursor = undefined;
+        _ = c.netring_cursor_init(&cursor, block);
+        while (c.netring_cursor_next(&cursor) == 1) {
+            const data = c.netring_cursor_data(&cursor)[0..c.netring_cursor_caplen(&cursor)];
+            walked += 1;
+            if (data.len == 60 and data[12] == 0x88 and data[13] == 0xb5 and data[14] == seen) seen += 1;
+        }
+        _ = c.netring_block_release(block);
+    }
+    check(seen == count, "and arrive by AF_XDP, in order");
+    var stats: c.struct_netring_stats = undefined;
+    var rc = c.netring_queue_stats(here.queue, &stats, @sizeOf(c.struct_netring_stats));
+    check(rc == 0 and stats.delivered == walked and stats.dropped == 0, "the queue's counters say the same");
+    _ = c.netring_xdp_stop(here.xdp);
+    rc = c.netring_queue_next_block(here.queue, 3000, &block);
+    while (rc > 0) : (rc = c.netring_queue_next_block(here.queue, 3000, &block)) {
+        _ = c.netring_block_release(block);
+    }
+    check(rc == c.NETRING_ESHUTDOWN, "AF_XDP ended by stop");
+    check(c.netring_xdp_close(here.xdp) == 0 and c.netring_xdp_close(there.xdp) == 0, "AF_XDP closed");
+    check(c.netring_queue_flush(here.queue) == c.NETRING_EBADF, "a closed xdp's queue is refused");
+}
+
 pub export fn main(argc: c_int, argv: [*][*:0]const u8) c_int {
     if (argc == 2 and c.strcmp(argv[1], "denied") == 0) {
         refused("lo", null, c.NETRING_EPERM, "CAP_NET_RAW");
@@ -230,6 +306,7 @@ pub export fn main(argc: c_int, argv: [*][*:0]const u8) c_int {
         receive(argv[1], argv[2]);
         savefile();
         inject(argv[1]);
+        afXdp(argv[1]);
     }
     _ = c.fflush(null);
     return @intFromBool(failures != 0);
