@@ -45,15 +45,15 @@ grep -q '^AF_XDP on 2 queues of v1 (copy)' "$work/err.xdp" && grep -q '^AF_XDP o
     ! grep -q AF_XDP "$work/err.packet"
 check $? "it says which it is"
 
+# The packets' bytes of a file that tcpdump reads; nothing where it cannot.
+bytes_in() { tcpdump -n -t -xx -r "$work/$1.pcapng" 2>/dev/null | grep '^\s*0x'; }
 # ---- into files -------------------------------------------------------------------
 for backend in packet xdp; do
     capturing --backend $backend -c 500 -w "$work/$backend.pcapng" "$udp"
     "$inject" -c 700 -r 10k v0 >/dev/null
     ended "$backend -w"
-    "$examples/savefile" "$work/$backend.pcapng" >"$work/$backend.lines"
-    [ "$(grep -c ', link type 1\(,\| \).* 60 bytes\|60 of 60 bytes\|60 bytes' "$work/$backend.lines")" -ge 500 ]
+    [ "$("$examples/savefile" "$work/$backend.pcapng" | grep -c 'link type 1, 60 of 60 bytes, ')" -eq 500 ]
     check $? "$backend -w: the savefile example reads them"
-    "$capture" --help >/dev/null
     if command -v capinfos >/dev/null; then
         [ "$(capinfos -M -c "$work/$backend.pcapng" | awk '/Number of packets:/ { print $NF }')" = 500 ] &&
             [ "$(capinfos -I "$work/$backend.pcapng" | grep -c 'Name = v1')" = 1 ]
@@ -62,6 +62,8 @@ for backend in packet xdp; do
         echo "ok - $backend -w: capinfos # SKIP not installed"
     fi
 done
+cmp -s <(bytes_in packet) <(bytes_in xdp)
+check $? "the same bytes in both"
 capturing --backend xdp --take-all -w "$work/cut.pcapng" --rotate-size 4k
 "$inject" -c 200 -r 5k v0 >/dev/null
 sleep 0.5
