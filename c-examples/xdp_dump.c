@@ -246,6 +246,10 @@ static void tell_the_end(void)
     if (netring_xdp_stats(xdp, &s, sizeof s) < 0 || netring_xdp_counters(xdp, &c, sizeof c) < 0)
         return;
     fprintf(stderr, "%" PRIu64 " packets delivered, %" PRIu64 " dropped\n", s.delivered, s.dropped);
+    if (c.rx_dropped != 0)
+        fprintf(stderr,
+                "%" PRIu64 " of them were larger than a frame (-b takes those), or found none\n",
+                c.rx_dropped);
     if (c.rx_ring_full != 0)
         fprintf(stderr, "the receive ring was full for %" PRIu64 " of them: too slow here\n",
                 c.rx_ring_full);

@@ -98,6 +98,28 @@ dumping -c 3 v1 udp
 "$inject" -c 3 v0 >/dev/null
 ended "and the next one works at once"
 
+# ---- packets of several frames -----------------------------------------------------------
+if ip link set v0 mtu 9000 && ip link set v1 mtu 9000; then
+    "$dump" -m copy v1 arp >"$work/out" 2>"$work/err"
+    [ $? -eq 1 ] && grep -q 'MTU 9000' "$work/err"
+    check $? "an MTU of 9000 without -b: $(head -n 1 "$work/err")"
+    dumping -b -p -m copy -c 4 v1 udp port 9
+    "$inject" -s 8000 -c 4 v0 >/dev/null
+    ended "-b: four packets"
+    [ "$(grep -c 'queue [01] 8000 bytes' "$work/out")" -eq 4 ]
+    check $? "-b: of 8000 bytes"
+    dumping -m skb -y v1 all
+    "$inject" -s 8000 -c 4 v0 >/dev/null
+    until_true 10 grep -q ' 4 dropped' "$work/err"
+    kill -INT "$program"
+    ended "without -b"
+    grep -q '^0 packets delivered, 4 dropped$' "$work/err" && grep -q '^4 of them were larger' "$work/err"
+    check $? "without -b they are dropped, and it says so"
+    ip link set v0 mtu 1500 && ip link set v1 mtu 1500
+else
+    echo "ok - packets of several frames # SKIP no such MTU here"
+fi
+
 # ---- all -------------------------------------------------------------------------------
 if ip address add 10.9.0.2/24 dev v1 && ip route add default dev v1; then
     "$dump" v1 all >"$work/out" 2>"$work/err"
