@@ -1625,6 +1625,17 @@ class queue
         return static_cast<std::size_t>(
             check(netring_queue_send_batch(handle_, frames, sizeof *frames, count, timeout_ms)));
     }
+    bool send(const block &from, const packet &one, int timeout_ms = -1) const
+    {
+        const struct netring_packet fields = one.fields();
+        return send(from, &fields, 1, timeout_ms) > 0;
+    }
+    std::size_t send(const block &from, const struct netring_packet *packets, std::size_t count,
+                     int timeout_ms = -1) const
+    {
+        return static_cast<std::size_t>(check(netring_queue_send_packet(
+            handle_, from.get(), packets, sizeof *packets, count, timeout_ms)));
+    }
     // Received packets of this queue, or of one with the same umem, without a copy: how many of the
     // first were taken, whose bytes must not be written any more. flush() sends them.
     std::size_t forward(const block &from, const struct netring_packet *packets,

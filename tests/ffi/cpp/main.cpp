@@ -475,9 +475,18 @@ static void xdp(const char *interface)
         for (const netring::packet &p : block)
             returned += p.caplen() == 60 && p.data()[14] == returned && p.data()[15] == 1;
     check(returned == count, std::to_string(returned) + " come back, without a copy");
+    returned = 0; // block has the last of them: back once more, by copy
+    for (const netring::packet &p : block)
+        returned += to.send(block, p, 3000);
+    check(returned > 0 && to.drain(3000) == netring::wait::ready, "received packets are sent");
+    block.reset();
+    while (returned > 0 && from.next_block(block, 3000) == netring::wait::block)
+        for (const netring::packet &p : block)
+            returned -= p.caplen() == 60 && p.data()[15] == 1;
+    check(returned == 0, "and arrive");
     block.reset();
     check(from.drain(3000) == netring::wait::ready && there.counters().forwarded >= count &&
-              to.transmit_stats().handed == count && here.stats().dropped == 0,
+              to.transmit_stats().handed >= count && here.stats().dropped == 0,
           "the counters say so");
     slots = netring::slots(1);
     check(to.reserve(slots, 3000) == netring::wait::ready, "a slot");
