@@ -41,7 +41,7 @@ const WAYS: [(Access, bool); 5] = [
 ];
 
 fn options(access: Access, frags: bool) -> Options {
-    Options { taken: Taken::Return(TAKEN), frags, access, hardware_type: Some(1) }
+    Options { taken: Taken::Return(TAKEN), frags, access, hardware_type: Some(1), beside: None }
 }
 
 /// Whether XDP programs can be loaded; otherwise nothing can be compared.
@@ -72,7 +72,7 @@ fn log(program: &Program, access: Access, frags: bool) -> String {
     let translated = translate(selection, &options(access, frags)).unwrap();
     let flags = if frags { bpf::BPF_F_XDP_HAS_FRAGS } else { 0 };
     let instructions = &translated.instructions;
-    bpf::Program { instructions, licence: LICENCE, flags, name: "test" }.verifier_log()
+    bpf::Program { instructions, licence: LICENCE, flags, name: "test", ifindex: 0 }.verifier_log()
 }
 
 /// Whether the program takes the frame.
@@ -685,7 +685,8 @@ fn the_verifiers_words() {
     // r0 = *(u32 *)(r1 + 64); exit
     let instructions =
         &[bpf::Instruction::new(0x61, 0, 1, 64, 0), bpf::Instruction::new(0x95, 0, 0, 0, 0)];
-    let program = bpf::Program { instructions, licence: LICENCE, flags: 0, name: "test" };
+    let program =
+        bpf::Program { instructions, licence: LICENCE, flags: 0, name: "test", ifindex: 0 };
     assert_eq!(program.load().unwrap_err(), Errno(libc::EACCES));
     assert!(program.verifier_log().contains("off=64 size=4"), "{}", program.verifier_log());
 }

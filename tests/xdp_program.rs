@@ -7,12 +7,14 @@ use netring::afxdp::config::{Mode, Step};
 use netring::afxdp::program::{Program, Request, Which, try_filter};
 use netring::error::{Error, Kind};
 use netring::filter::translate::Selection;
+use netring::filter::translate::beside::{Front, LENGTH, Told};
 use netring::filter::{self, Instruction};
 use netring::sys::bpf::{self, Map, MapKind};
 use netring::sys::link::Links;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 // XDP_ATTACHED_*
@@ -77,6 +79,7 @@ fn request(ifindex: u32, mode: Mode, selection: Selection<'_>) -> Request<'_> {
         program: None,
         map: None,
         attach: true,
+        rx_metadata: false,
     }
 }
 
@@ -98,7 +101,9 @@ fn attached(ifindex: u32) -> (u8, u32) {
 fn other_program(verdict: i32) -> OwnedFd {
     let instructions =
         &[bpf::Instruction::new(0xb7, 0, 0, 0, verdict), bpf::Instruction::new(0x95, 0, 0, 0, 0)];
-    bpf::Program { instructions, licence: c"MIT", flags: 0, name: "other" }.load().unwrap()
+    bpf::Program { instructions, licence: c"MIT", flags: 0, name: "other", ifindex: 0 }
+        .load()
+        .unwrap()
 }
 
 /// An AF_XDP socket on queue 0 without frames to fill: what comes is dropped and counted.
@@ -112,41 +117,12 @@ impl Sink {
         assert!(fd >= 0, "{}", std::io::Error::last_os_error());
         // SAFETY: just made.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let set = |option: i32, value: *const libc::c_void, length: u32| {
-            // SAFETY: the value is as long as said.
-            let result =
-                unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_XDP, option, value, length) };
-            assert_eq!(result, 0, "{option}: {}", std::io::Error::last_os_error());
-        };
         let length = 16 * 4_096;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: new memory.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
-        assert_ne!(memory, libc::MAP_FAILED);
-        // struct xdp_umem_reg: addr, len, chunk_size and headroom, flags and tx_metadata_len
-        let chunk = if cfg!(target_endian = "big") { 4_096 << 32 } else { 4_096 };
-        let registration = [memory.addr() as u64, length as u64, chunk, 0];
-        set(libc::XDP_UMEM_REG, (&raw const registration).cast(), 32);
-        let entries = 16_u32;
-        for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING] {
-            set(ring, (&raw const entries).cast(), 4);
-        }
+        let memory = map(None, length, 0);
+        register(&fd, memory, length, 16);
         // SAFETY: the kernel holds the pages; nobody here has the address any more.
-        unsafe { libc::munmap(memory, length) };
-        // struct sockaddr_xdp: family and flags, ifindex, queue, umem fd
-        let family = (libc::AF_XDP as u16).to_ne_bytes();
-        let copy = libc::XDP_COPY.to_ne_bytes();
-        let first = u32::from_ne_bytes([family[0], family[1], copy[0], copy[1]]);
-        let address = [first, ifindex, 0, 0];
-        // A socket before this one may take a while to let go of the queue.
-        wait_until("bind", || {
-            // SAFETY: as long as said.
-            let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), 16) };
-            let error = std::io::Error::last_os_error();
-            assert!(result == 0 || error.raw_os_error() == Some(libc::EBUSY), "bind: {error}");
-            result == 0
-        });
+        unsafe { libc::munmap(memory.cast(), length) };
+        bind(&fd, ifindex);
         Self(fd)
     }
 
@@ -169,6 +145,159 @@ impl Sink {
         assert_eq!((statistics[0], statistics[1]), (statistics[4], 0), "{statistics:?}");
         statistics[4]
     }
+}
+
+/// An AF_XDP socket on queue 0 that receives, as little as it takes.
+struct Receiver {
+    socket: OwnedFd,
+    /// UMEM, fill ring and receive ring, each with where its producer, consumer and
+    /// entries are.
+    memory: *mut u8,
+    fill: [*mut u8; 3],
+    receive: [*mut u8; 3],
+    /// To be unmapped: a queue is in use as long as its rings are.
+    mappings: Vec<(*mut u8, usize)>,
+}
+
+impl Receiver {
+    const FRAME: usize = 4_096;
+    const FRAMES: u32 = 64;
+
+    fn new(ifindex: u32) -> Self {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: three numbers.
+        let fd = unsafe { libc::socket(libc::AF_XDP, kind, 0) };
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: just made.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let length = Self::FRAMES as usize * Self::FRAME;
+        let memory = map(None, length, 0);
+        register(&socket, memory, length, Self::FRAMES);
+        // struct xdp_mmap_offsets: of rx, tx, fill and completion ring: producer,
+        // consumer, entries, flags
+        let mut offsets = [0_u64; 16];
+        let mut size = 128_u32;
+        // SAFETY: as long as said.
+        let result = unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_XDP,
+                libc::XDP_MMAP_OFFSETS,
+                (&raw mut offsets).cast(),
+                &raw mut size,
+            )
+        };
+        assert_eq!((result, size), (0, 128));
+        let mut mappings = vec![(memory, length)];
+        let mut ring = |first: usize, entry: usize, page: i64| {
+            let [producer, consumer, entries] = [0, 1, 2].map(|at| offsets[first + at] as usize);
+            let length = entries + Self::FRAMES as usize * entry;
+            let all = map(Some(&socket), length, page);
+            mappings.push((all, length));
+            [producer, consumer, entries].map(|at| all.wrapping_add(at))
+        };
+        let receive = ring(0, 16, libc::XDP_PGOFF_RX_RING);
+        let fill = ring(8, 8, libc::XDP_UMEM_PGOFF_FILL_RING as i64);
+        bind(&socket, ifindex);
+        let this = Self { socket, memory, fill, receive, mappings };
+        for number in 0..Self::FRAMES {
+            this.give(number, u64::from(number) * Self::FRAME as u64);
+        }
+        this
+    }
+
+    /// The frame at that address is the kernel's to fill.
+    fn give(&self, number: u32, address: u64) {
+        let at = (number % Self::FRAMES) as usize * 8;
+        let entry = self.fill[2].wrapping_add(at).cast::<u64>();
+        // SAFETY: an entry of the ring.
+        unsafe { entry.write_volatile(address) };
+        // SAFETY: the ring's word, aligned.
+        let producer = unsafe { AtomicU32::from_ptr(self.fill[0].cast()) };
+        producer.store(number.wrapping_add(1), Ordering::Release);
+    }
+
+    /// The next packet: what is in front of it, and its bytes. Afterwards nothing is in
+    /// front of it any more.
+    fn next(&self) -> (Front, Vec<u8>) {
+        // SAFETY: the ring's words, aligned.
+        let [producer, consumer] =
+            [0, 1].map(|at| unsafe { AtomicU32::from_ptr(self.receive[at].cast()) });
+        let taken = consumer.load(Ordering::Relaxed);
+        wait_until("a packet", || producer.load(Ordering::Acquire) != taken);
+        let at = (taken % Self::FRAMES) as usize * 16;
+        let entry = self.receive[2].wrapping_add(at);
+        // SAFETY: a descriptor of the ring: address, length, options.
+        let [address, rest] = unsafe { entry.cast::<[u64; 2]>().read_volatile() };
+        let length = (if cfg!(target_endian = "big") { rest >> 32 } else { rest }) as u32;
+        let data = self.memory.wrapping_add(address as usize);
+        // SAFETY: the kernel has written the packet there, and leaves 256 bytes before it.
+        let bytes = unsafe { std::slice::from_raw_parts(data, length as usize) }.to_vec();
+        let place = data.wrapping_sub(LENGTH).cast::<Front>();
+        // SAFETY: as above, aligned to 8.
+        let front = unsafe { place.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { place.write_bytes(0, 1) };
+        consumer.store(taken.wrapping_add(1), Ordering::Release);
+        self.give(taken.wrapping_add(Self::FRAMES), address & !(Self::FRAME as u64 - 1));
+        (front, bytes)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        for (memory, length) in &self.mappings {
+            // SAFETY: mapped by `map`, and used by nobody any more.
+            unsafe { libc::munmap(memory.cast(), *length) };
+        }
+    }
+}
+
+/// Memory, of a socket or none.
+fn map(socket: Option<&OwnedFd>, length: usize, page: i64) -> *mut u8 {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let (fd, flags) = match socket {
+        Some(socket) => (socket.as_raw_fd(), libc::MAP_SHARED | libc::MAP_POPULATE),
+        None => (-1, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS),
+    };
+    // SAFETY: new memory, that stays.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, fd, page) };
+    assert_ne!(memory, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    memory.cast()
+}
+
+/// UMEM and rings.
+fn register(socket: &OwnedFd, memory: *mut u8, length: usize, entries: u32) {
+    let set = |option: i32, value: *const libc::c_void, length: u32| {
+        // SAFETY: the value is as long as said.
+        let result =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_XDP, option, value, length) };
+        assert_eq!(result, 0, "{option}: {}", std::io::Error::last_os_error());
+    };
+    // struct xdp_umem_reg: addr, len, chunk_size and headroom, flags and tx_metadata_len
+    let chunk = if cfg!(target_endian = "big") { 4_096 << 32 } else { 4_096 };
+    let registration = [memory.addr() as u64, length as u64, chunk, 0];
+    set(libc::XDP_UMEM_REG, (&raw const registration).cast(), 32);
+    for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING] {
+        set(ring, (&raw const entries).cast(), 4);
+    }
+}
+
+/// To queue 0, copying.
+fn bind(socket: &OwnedFd, ifindex: u32) {
+    // struct sockaddr_xdp: family and flags, ifindex, queue, umem fd
+    let family = (libc::AF_XDP as u16).to_ne_bytes();
+    let copy = libc::XDP_COPY.to_ne_bytes();
+    let first = u32::from_ne_bytes([family[0], family[1], copy[0], copy[1]]);
+    let address = [first, ifindex, 0, 0];
+    // A socket before this one may take a while to let go of the queue.
+    wait_until("bind", || {
+        // SAFETY: as long as said.
+        let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), 16) };
+        let error = std::io::Error::last_os_error();
+        assert!(result == 0 || error.raw_os_error() == Some(libc::EBUSY), "bind: {error}");
+        result == 0
+    });
 }
 
 /// A packet socket: it sends, and counts what reaches the host's stack.
@@ -634,4 +763,108 @@ fn without_capabilities() {
         Program::open(nothing).unwrap();
     };
     std::thread::scope(|scope| scope.spawn(job).join()).unwrap();
+}
+
+/// A UDP packet of a flow, tagged or not.
+fn udp(port: u16, tag: Option<u16>) -> Vec<u8> {
+    let mut frame = frame(0x800);
+    frame.truncate(14);
+    // 20 bytes of IP, 10.0.0.1 to 10.0.0.2, 8 of UDP, 18 of payload.
+    frame.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0x66, 0xbd, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 53, 0, 26, 0, 0]);
+    frame.resize(60, 0);
+    if let Some(tci) = tag {
+        let [high, low] = tci.to_be_bytes();
+        frame.splice(12..12, [0x81, 0, high, low]);
+    }
+    frame
+}
+
+/// What a driver knows besides the bytes comes in front of them. A bridge takes tags out
+/// of the frames that go through it, and a veth tells of them.
+#[test]
+fn metadata() {
+    let Some(pair) = pair("metadata", "") else { return };
+    ip("link add y0 type veth peer name y1");
+    ip("link add bridge type bridge");
+    for name in ["x1", "y1"] {
+        ip(&format!("link set {name} master bridge"));
+    }
+    for name in ["y0", "y1", "bridge"] {
+        ip(&format!("link set {name} up"));
+    }
+    let sender = Packets::new(index("y0"));
+    let ipv4 = of_type(0x800);
+    for frags in [false, true] {
+        let asked = Request {
+            rx_metadata: true,
+            frags,
+            ..request(pair.x0, Mode::Auto, Selection::Everything)
+        };
+        let (program, steps) = Program::open(asked).unwrap();
+        let Some(beside) = program.beside() else {
+            eprintln!("SKIPPED metadata, frags {frags}: {steps:?}");
+            assert!(program.is_native() && steps[0].option == "rx_metadata", "{steps:?}");
+            continue;
+        };
+        assert_eq!(steps, []);
+        assert!(beside.time != 0 && beside.hash != 0, "{beside:?}");
+        let socket = Receiver::new(pair.x0);
+        program.add(0, socket.socket.as_fd()).unwrap();
+        for selection in [Selection::Everything, Selection::Accepted(&ipv4)] {
+            program.swap(selection).unwrap();
+            let mut hashes = Vec::new();
+            for turn in 0..200 {
+                let port = 1_000 + turn % 8;
+                // The tag is part of the flow.
+                let tag = (port % 3 == 0).then_some(0x6000 | port);
+                sender.send(&udp(port, tag));
+                let (front, bytes) = socket.next();
+                let told = front.told().expect("something is in front");
+                assert_eq!(bytes, udp(port, None));
+                let hash = told.hash.expect("a hash");
+                // A veth has no clock.
+                let tag = tag.filter(|_| beside.tag != 0).map(|tci| (0x8100, tci));
+                assert_eq!(told, Told { time: None, hash: Some(hash), tag });
+                // One for each flow.
+                if hashes.len() < 8 {
+                    hashes.push(hash);
+                }
+                assert_eq!(hash, hashes[usize::from(turn % 8)], "{port}");
+            }
+            hashes.sort_unstable();
+            hashes.dedup();
+            assert!(hashes.len() > 4, "{hashes:x?}");
+        }
+        drop(program);
+        // Without it nothing is there.
+        let (program, _) = open(pair.x0, Mode::Auto, Selection::Everything);
+        assert_eq!(program.beside(), None);
+        program.add(0, socket.socket.as_fd()).unwrap();
+        sender.send(&udp(1, None));
+        assert_eq!(socket.next().0.told(), None);
+    }
+}
+
+#[test]
+fn no_metadata() {
+    let Some(pair) = pair("no_metadata", "mtu 9000") else { return };
+    // In the stack; in a driver that tells nothing; and not in the driver, as it is.
+    let with = |ifindex, mode| {
+        let asked = Request { rx_metadata: true, ..request(ifindex, mode, Selection::Everything) };
+        Program::open(asked).unwrap()
+    };
+    let (program, steps) = with(pair.x0, Mode::Skb);
+    assert_eq!((program.beside(), steps.len()), (None, 1), "{steps:?}");
+    assert!(steps[0].option == "rx_metadata" && steps[0].message.contains("stack"), "{steps:?}");
+    drop(program);
+    let (program, steps) = with(1, Mode::Auto);
+    assert_eq!((program.beside(), steps.len()), (None, 2), "{steps:?}");
+    assert!(steps[0].message.contains("tells none"), "{steps:?}");
+    drop(program);
+    let (program, steps) = with(pair.x0, Mode::Auto);
+    assert_eq!((program.beside(), steps.len()), (None, 2), "{steps:?}");
+    assert_eq!([steps[0].option, steps[1].option], ["rx_metadata", "attach"], "{steps:?}");
+    assert!(!program.is_native() && steps.iter().all(|step| step.os == Some(libc::ERANGE)));
 }

@@ -3,8 +3,10 @@
 
 use super::config::{Mode, Step};
 use crate::error::{Error, Kind, Result};
+use crate::filter::translate::Beside;
 use crate::sys::Errno;
 use crate::sys::bpf::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, link_create};
+use crate::sys::btf;
 use crate::sys::ethtool::{ETH_FLAG_LRO, ETH_FLAG_RXVLAN, Ethtool};
 use crate::sys::link::{Link, Links, NAME};
 use crate::sys::netdev::Netdev;
@@ -12,6 +14,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// NETDEV_XDP_ACT_BASIC: the driver runs XDP programs.
 const ACT_BASIC: u64 = 1 << 0;
+
+// NETDEV_XDP_RX_METADATA_*
+const RX_TIMESTAMP: u64 = 1 << 0;
+const RX_HASH: u64 = 1 << 1;
+const RX_VLAN_TAG: u64 = 1 << 2;
 
 // XDP_ATTACHED_*
 const ATTACHED_SKB: u8 = 2;
@@ -85,6 +92,30 @@ impl Interface {
             "filter refused: it asks for VLAN tags, and {name} takes them out of the frames before              an XDP program sees them: `ethtool -K {name} rxvlan off`"
         );
         Error::new(Kind::Filter, "filter", message)
+    }
+
+    /// What the driver tells of packets, and how to ask it; or why not.
+    pub fn beside(&self) -> std::result::Result<Beside, (Option<i32>, String)> {
+        let features = Netdev::open().and_then(|mut netdev| netdev.one(self.index));
+        let told = features.map_or(0, |features| features.rx_metadata);
+        if told & (RX_TIMESTAMP | RX_HASH | RX_VLAN_TAG) == 0 {
+            return Err((None, format!("the driver of {} tells none (Linux 6.6)", self.name)));
+        }
+        let found = btf::functions([
+            "bpf_xdp_metadata_rx_timestamp",
+            "bpf_xdp_metadata_rx_hash",
+            "bpf_xdp_metadata_rx_vlan_tag",
+        ]);
+        let [time, hash, tag] = found.map_err(|errno| {
+            (Some(errno.0), format!("the kernel does not describe itself: BTF: {errno}"))
+        })?;
+        let asked = |bit, number: Option<u32>| number.filter(|_| told & bit != 0).unwrap_or(0);
+        Ok(Beside {
+            ifindex: self.index,
+            time: asked(RX_TIMESTAMP, time),
+            hash: asked(RX_HASH, hash),
+            tag: asked(RX_VLAN_TAG, tag),
+        })
     }
 
     /// Attaches, in the driver first; the steps down are added.

@@ -5,10 +5,10 @@ use super::attach::Interface;
 use super::config::{Mode, Step};
 use crate::error::{Error, Kind, Result};
 use crate::filter;
-use crate::filter::translate::load::{LICENCE, Loaded, Refused, load};
-use crate::filter::translate::{Access, Options, Selection, Taken, translate};
+use crate::filter::translate::load::{Loaded, Refused, load, program as program_of};
+use crate::filter::translate::{Access, Beside, Options, Selection, Taken, translate};
 use crate::sys::Errno;
-use crate::sys::bpf::{self, BPF_F_XDP_HAS_FRAGS, BPF_NOEXIST, Map, MapKind, PROGRAM_XDP};
+use crate::sys::bpf::{self, BPF_NOEXIST, Map, MapKind, PROGRAM_XDP};
 use crate::sys::file::replace;
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -39,6 +39,10 @@ pub struct Request<'a> {
     pub map: Option<OwnedFd>,
     /// Attach something at all.
     pub attach: bool,
+    /// Have the driver's knowledge of a packet put in front of it
+    /// ([`translate::beside`](filter::translate::beside)), where there is any; not in the
+    /// kernel's stack.
+    pub rx_metadata: bool,
 }
 
 /// Which descriptor.
@@ -74,6 +78,8 @@ pub struct Program {
     /// The program is not ours to replace.
     given: bool,
     native: bool,
+    /// What the program asks the driver for.
+    beside: Option<Beside>,
     map: Option<Map>,
     map_id: u32,
     attached: Mutex<Attached>,
@@ -108,6 +114,7 @@ impl Program {
             frags,
             given,
             native: false,
+            beside: None,
             map,
             map_id,
             attached: Mutex::default(),
@@ -123,18 +130,77 @@ impl Program {
                 }
                 return Ok((this, steps));
             }
-            None => this.made(selection)?,
+            None => {
+                if request.rx_metadata {
+                    if let Some((program, link)) =
+                        this.with_metadata(selection, mode, &mut steps)?
+                    {
+                        this.set(program, link, true);
+                        return Ok((this, steps));
+                    }
+                }
+                this.made(selection)?
+            }
         };
         let (link, native) = this.interface.attach(program.as_fd(), mode, frags, &mut steps)?;
-        this.native = native;
+        this.set(program, link, native);
+        Ok((this, steps))
+    }
+
+    fn set(&mut self, program: OwnedFd, link: OwnedFd, native: bool) {
+        self.native = native;
         let program_id = id(program.as_fd());
-        *this.attached.lock() = Attached {
+        *self.attached.get_mut() = Attached {
             link: Some(link),
             program: Some(program),
             program_id,
             ..Attached::default()
         };
-        Ok((this, steps))
+    }
+
+    /// The program that asks the driver, attached; `None`: why not is a step.
+    fn with_metadata(
+        &mut self,
+        selection: Selection<'_>,
+        mode: Mode,
+        steps: &mut Vec<Step>,
+    ) -> Result<Option<(OwnedFd, OwnedFd)>> {
+        let step = |os, message| Step { mode: Mode::Copy, os, option: "rx_metadata", message };
+        if mode == Mode::Skb {
+            steps.push(step(None, "no RX metadata: the kernel's stack has none".to_string()));
+            return Ok(None);
+        }
+        match self.interface.beside() {
+            Ok(beside) => self.beside = Some(beside),
+            Err((os, why)) => {
+                steps.push(step(os, format!("no RX metadata: {why}")));
+                return Ok(None);
+            }
+        }
+        let attached = self.made(selection).and_then(|program| {
+            // A step down is taken by the program without it.
+            let (link, _) =
+                self.interface.attach(program.as_fd(), Mode::Copy, self.frags, &mut Vec::new())?;
+            Ok((program, link))
+        });
+        match attached {
+            Ok(attached) => Ok(Some(attached)),
+            Err(error) if !matches!(error.kind, Kind::NotSupported | Kind::XdpProgram) => {
+                Err(error)
+            }
+            Err(error) => {
+                self.beside = None;
+                let mut message = format!("no RX metadata: {}", error.message);
+                cut(&mut message);
+                steps.push(step(error.os, message));
+                Ok(None)
+            }
+        }
+    }
+
+    /// What is in front of each packet, if anything.
+    pub fn beside(&self) -> Option<Beside> {
+        self.beside
     }
 
     /// A program of our own for this map.
@@ -142,7 +208,8 @@ impl Program {
         let Some(map) = &self.map else {
             return Err(Error::config("map_fd", "there is no map to redirect into"));
         };
-        let options = options(map, self.frags, self.hardware_type);
+        let options =
+            Options { beside: self.beside, ..options(map, self.frags, self.hardware_type) };
         let loaded = load(selection, &options).map_err(|refused| as_filter(refused.error))?;
         if loaded.uses_vlan && self.interface.strips_tags() {
             return Err(self.interface.tags_are_stripped());
@@ -319,7 +386,15 @@ fn options(map: &Map, frags: bool, hardware_type: u16) -> Options {
         frags,
         access: Access::Direct,
         hardware_type: Some(hardware_type),
+        beside: None,
     }
+}
+
+/// To what a step's message has room for.
+fn cut(message: &mut String) {
+    const MOST: usize = 220;
+    let end = (0..=MOST.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+    message.truncate(end.unwrap_or(0));
 }
 
 fn id(program: BorrowedFd<'_>) -> u32 {
@@ -402,9 +477,7 @@ pub fn try_filter(
         (as_filter(error), log)
     })?;
     // A program that is taken says something only if it is asked.
-    let translated = translate(selection, &Options { access, ..options }).map_err(quiet)?;
-    let flags = if frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
-    let instructions = &translated.instructions;
-    let again = bpf::Program { instructions, licence: LICENCE, flags, name: "netring" };
-    Ok((length, again.verifier_log()))
+    let options = Options { access, ..options };
+    let translated = translate(selection, &options).map_err(quiet)?;
+    Ok((length, program_of(&translated, &options).verifier_log()))
 }

@@ -24,6 +24,10 @@ pub const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 /// BPF_LINK_UPDATE: only if `old` is what is attached.
 const REPLACE: u32 = 1 << 2;
 
+/// The program runs only on the interface that it was loaded for, and may call what its
+/// driver offers (Linux 6.3).
+pub const BPF_F_XDP_DEV_BOUND_ONLY: u32 = 1 << 6;
+
 /// An XDP program's verdict: to the host's stack.
 pub const XDP_PASS: u32 = 2;
 /// To where bpf_redirect_map has said.
@@ -173,6 +177,8 @@ pub struct Program<'a> {
     pub flags: u32,
     /// What bpftool shows; 15 bytes.
     pub name: &'a str,
+    /// Its interface, with BPF_F_XDP_DEV_BOUND_ONLY; else 0.
+    pub ifindex: u32,
 }
 
 impl Program<'_> {
@@ -193,6 +199,7 @@ impl Program<'_> {
             .memory(16, self.licence.as_ptr())
             .u32(44, self.flags)
             .bytes(48, name(self.name))
+            .u32(64, self.ifindex)
             .u32(68, ATTACH_XDP);
         if size > 0 {
             attributes = attributes.u32(24, 1).u32(28, size).memory(32, log.as_mut_ptr());

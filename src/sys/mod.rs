@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod bpf;
+pub mod btf;
 pub mod clock;
 pub mod environment;
 pub mod epoll;

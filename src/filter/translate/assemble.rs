@@ -29,6 +29,8 @@ pub enum Width {
     Half,
     /// Four bytes.
     Word,
+    /// Eight bytes.
+    Double,
 }
 
 impl Width {
@@ -37,6 +39,7 @@ impl Width {
             Self::Word => 0x00,
             Self::Half => 0x08,
             Self::Byte => 0x10,
+            Self::Double => 0x18,
         }
     }
 }
@@ -55,6 +58,7 @@ const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 const LD_IMM64: u8 = 0x18;
 const PSEUDO_MAP_FD: u8 = 1;
+const PSEUDO_KFUNC_CALL: u8 = 2;
 
 pub const ADD: u8 = 0x00;
 pub const SUB: u8 = 0x10;
@@ -222,6 +226,7 @@ impl Assembler {
             Width::Byte => {}
             Width::Half => self.push(TO_BIG_ENDIAN, register, Reg(0), 0, 16),
             Width::Word => self.push(TO_BIG_ENDIAN, register, Reg(0), 0, 32),
+            Width::Double => self.push(TO_BIG_ENDIAN, register, Reg(0), 0, 64),
         }
     }
 
@@ -256,6 +261,19 @@ impl Assembler {
     /// r0 = helper(r1, ...)
     pub fn call(&mut self, helper: u32) {
         self.push(CALL, Reg(0), Reg(0), 0, helper);
+    }
+
+    /// r0 = function(r1, ...), by its number in the kernel's BTF
+    pub fn call_function(&mut self, function: u32) {
+        self.push(CALL, Reg(0), Reg(PSEUDO_KFUNC_CALL), 0, function);
+    }
+
+    /// destination = value
+    pub fn constant64(&mut self, destination: Reg, value: u64) {
+        let [low, high] = [value & u64::from(u32::MAX), value >> 32]
+            .map(|half| u32::try_from(half).unwrap_or(0).cast_signed_bits());
+        self.code.push(Instruction::new(LD_IMM64, destination.0, 0, 0, low));
+        self.code.push(Instruction::new(0, 0, 0, 0, high));
     }
 
     /// The map behind a descriptor.

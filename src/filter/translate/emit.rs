@@ -11,6 +11,7 @@ use super::assemble::{
     ADD, AND, Assembler, DIV, JEQ, JGE, JGT, JLE, JLT, JNE, JSET, LSH, Label, MOD, MUL, NEG, OR,
     RSH, Reg, SUB, Source, Width, XOR,
 };
+use super::beside::{self, Beside, Front};
 use super::facts::{Decision, Facts, Known, NOWHERE, Place, Value, decide, place, result};
 use super::{Access, Options, Taken};
 use crate::filter::Ancillary;
@@ -35,6 +36,7 @@ const FRAME: Reg = Reg(10);
 // struct xdp_md
 const MD_DATA: i16 = 0;
 const MD_DATA_END: i16 = 4;
+const MD_DATA_META: i16 = 8;
 const MD_IFINDEX: i16 = 12;
 const MD_QUEUE: i16 = 16;
 
@@ -42,6 +44,7 @@ const MD_QUEUE: i16 = 16;
 const GET_PRANDOM_U32: u32 = 7;
 const GET_SMP_PROCESSOR_ID: u32 = 8;
 const REDIRECT_MAP: u32 = 51;
+const XDP_ADJUST_META: u32 = 54;
 const XDP_GET_BUFF_LEN: u32 = 188;
 const XDP_LOAD_BYTES: u32 = 189;
 
@@ -60,11 +63,16 @@ const FORGET_X: u32 = 1;
 const MEMORY: u32 = 2;
 /// 8 bytes that bpf_xdp_load_bytes writes to.
 const BUFFER: i16 = -152;
+/// A [`Front`] in the making.
+const FRONT: i16 = -184;
 
 /// All or nothing.
 pub fn constant(everything: bool, options: &Options) -> Option<Vec<Instruction>> {
     let mut writer = Writer::new(options, 0);
-    if everything {
+    if everything && options.beside.is_some() {
+        writer.code.mov64(CONTEXT, ONE);
+        writer.taken(CONTEXT);
+    } else if everything {
         writer.taken(ONE);
     } else {
         writer.passed();
@@ -483,6 +491,9 @@ impl<'a> Writer<'a> {
     fn taken(&mut self, context: Reg) {
         match self.options.taken {
             Taken::Redirect(map) => {
+                if let Some(beside) = self.options.beside {
+                    self.beside(beside);
+                }
                 self.code.load(Width::Word, TWO, context, MD_QUEUE);
                 self.code.map(ONE, map);
                 self.code.mov32(THREE, Source::Constant(XDP_PASS));
@@ -493,11 +504,81 @@ impl<'a> Writer<'a> {
         self.code.exit();
     }
 
+    /// Asks the driver, and writes what it says in front of the packet. Where there is no
+    /// room, nothing is written.
+    fn beside(&mut self, from: Beside) {
+        // struct Front: time, hash and its type, tpid and tci, valid, magic
+        let [time, hash, hash_type, tpid, tci, valid] = [0, 8, 12, 16, 18, 20];
+        const _: () = assert!(std::mem::offset_of!(Front, hash) == 8);
+        const _: () = assert!(std::mem::offset_of!(Front, tpid) == 16);
+        const _: () = assert!(std::mem::offset_of!(Front, valid) == 20);
+        const _: () = assert!(std::mem::offset_of!(Front, magic) == 24);
+        const WORDS: [i16; 4] = [0, 8, 16, 24];
+        let on_stack = |at: i16| FRONT.saturating_add(at);
+        let length = u32::try_from(beside::LENGTH).unwrap_or(0);
+        // A is done with, and survives calls.
+        let bits = A;
+        self.code.mov32(bits, Source::Constant(0));
+        for at in &WORDS[..3] {
+            self.code.store(Width::Double, FRAME, on_stack(*at), bits);
+        }
+        let asked = [
+            (from.time, beside::TIME, [Some(time), None]),
+            (from.hash, beside::HASH, [Some(hash), Some(hash_type)]),
+            (from.tag, beside::TAG, [Some(tpid), Some(tci)]),
+        ];
+        let mut label = self.count.saturating_mul(2).saturating_add(2);
+        let mut next = || {
+            label = label.saturating_add(1);
+            Label(label)
+        };
+        for (function, bit, places) in asked {
+            if function == 0 {
+                continue;
+            }
+            self.code.mov64(ONE, CONTEXT);
+            for (argument, place) in [TWO, THREE].into_iter().zip(places) {
+                if let Some(place) = place {
+                    self.code.mov64(argument, FRAME);
+                    self.code.alu64(ADD, argument, constant_of(on_stack(place)));
+                }
+            }
+            self.code.call_function(function);
+            let none = next();
+            self.code.branch32(JNE, RESULT, Source::Constant(0), none);
+            self.code.alu32(OR, bits, Source::Constant(bit));
+            self.code.bind(none);
+        }
+        self.code.store(Width::Word, FRAME, on_stack(valid), bits);
+        let no_room = next();
+        self.code.mov64(ONE, CONTEXT);
+        self.code.mov32(TWO, Source::Constant(length.wrapping_neg()));
+        self.code.call(XDP_ADJUST_META);
+        self.code.branch32(JNE, RESULT, Source::Constant(0), no_room);
+        self.code.load(Width::Word, ONE, CONTEXT, MD_DATA_META);
+        self.code.load(Width::Word, TWO, CONTEXT, MD_DATA);
+        self.code.mov64(THREE, ONE);
+        self.code.alu64(ADD, THREE, Source::Constant(length));
+        self.code.branch64(JGT, THREE, Source::Register(TWO), no_room);
+        for at in &WORDS[..3] {
+            self.code.load(Width::Double, THREE, FRAME, on_stack(*at));
+            self.code.store(Width::Double, ONE, *at, THREE);
+        }
+        self.code.constant64(THREE, beside::MAGIC);
+        self.code.store(Width::Double, ONE, WORDS[3], THREE);
+        self.code.bind(no_room);
+    }
+
     /// The end of any other.
     fn passed(&mut self) {
         self.code.mov32(RESULT, Source::Constant(XDP_PASS));
         self.code.exit();
     }
+}
+
+/// Its sign is extended.
+fn constant_of(value: i16) -> Source {
+    Source::Constant(u32::from_ne_bytes(i32::from(value).to_ne_bytes()))
 }
 
 fn reg(register: Register) -> Reg {
@@ -556,7 +637,7 @@ mod tests {
 
     fn made(selection: Selection<'_>, taken: Taken, frags: bool) -> Vec<Instruction> {
         let access = Access::Direct;
-        let options = Options { taken, frags, access, hardware_type: None };
+        let options = Options { taken, frags, access, hardware_type: None, beside: None };
         translate(selection, &options).unwrap().instructions
     }
 

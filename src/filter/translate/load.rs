@@ -3,12 +3,16 @@
 use super::{Access, Options, Selection, Translated, translate};
 use crate::error::{Error, Kind};
 use crate::sys::Errno;
-use crate::sys::bpf::{BPF_F_XDP_HAS_FRAGS, Program};
+use crate::sys::bpf::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, Program};
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 /// No function is called that wants a program under the GPL.
 pub const LICENCE: &CStr = c"MIT";
+
+/// Of programs that ask the driver: its functions are for those that may be had under
+/// the GPL, too. The few instructions are ours to give.
+const LICENCE_BESIDE: &CStr = c"Dual MIT/GPL";
 
 /// A program that the kernel has taken.
 #[derive(Debug)]
@@ -45,7 +49,6 @@ impl From<Error> for Box<Refused> {
 /// Those of [`translate`]; `PermissionDenied`; `NotSupported`: no bpf(2) here;
 /// `XdpProgram`.
 pub fn load(selection: Selection<'_>, options: &Options) -> Result<Loaded, Box<Refused>> {
-    let flags = if options.frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
     let mut first: Option<(Errno, Translated)> = None;
     for access in [options.access, Access::Fixed, Access::Called, Access::Old] {
         let useless = match &first {
@@ -59,7 +62,7 @@ pub fn load(selection: Selection<'_>, options: &Options) -> Result<Loaded, Box<R
             continue;
         }
         let translated = translate(selection, &Options { access, ..*options })?;
-        match program(&translated, flags).load() {
+        match program(&translated, options).load() {
             Ok(loaded) => {
                 return Ok(Loaded {
                     program: loaded,
@@ -78,13 +81,27 @@ pub fn load(selection: Selection<'_>, options: &Options) -> Result<Loaded, Box<R
         }
     }
     let (errno, log) = first.map_or((Errno(libc::EINVAL), String::new()), |(errno, translated)| {
-        (errno, program(&translated, flags).verifier_log())
+        (errno, program(&translated, options).verifier_log())
     });
     Err(Box::new(Refused { error: refused(errno, &log, options.frags), log }))
 }
 
-fn program(translated: &Translated, flags: u32) -> Program<'_> {
-    Program { instructions: &translated.instructions, licence: LICENCE, flags, name: "netring" }
+/// The program as it is given to the kernel.
+pub fn program<'a>(translated: &'a Translated, options: &Options) -> Program<'a> {
+    let mut flags = 0;
+    if options.frags {
+        flags |= BPF_F_XDP_HAS_FRAGS;
+    }
+    if options.beside.is_some() {
+        flags |= BPF_F_XDP_DEV_BOUND_ONLY;
+    }
+    Program {
+        instructions: &translated.instructions,
+        licence: if options.beside.is_some() { LICENCE_BESIDE } else { LICENCE },
+        flags,
+        name: "netring",
+        ifindex: options.beside.map_or(0, |beside| beside.ifindex),
+    }
 }
 
 fn refused(errno: Errno, log: &str, frags: bool) -> Error {

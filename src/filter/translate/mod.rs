@@ -10,6 +10,7 @@
 //! [`load`] gives it to the kernel.
 
 mod assemble;
+pub mod beside;
 mod emit;
 mod facts;
 pub mod load;
@@ -18,6 +19,7 @@ use super::program::Program;
 use crate::error::{Error, Kind, Result};
 use crate::sys::bpf::Instruction;
 
+pub use beside::Beside;
 pub use facts::NOWHERE;
 
 /// What an XDP program is to take.
@@ -69,6 +71,8 @@ pub struct Options {
     pub access: Access,
     /// The interface's `ARPHRD_*` type, for programs that ask.
     pub hardware_type: Option<u16>,
+    /// What is put in front of a packet that is redirected.
+    pub beside: Option<Beside>,
 }
 
 /// An XDP program.
