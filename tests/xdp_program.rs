@@ -217,9 +217,19 @@ impl Receiver {
         producer.store(number.wrapping_add(1), Ordering::Release);
     }
 
-    /// The next packet: what is in front of it, and its bytes. Afterwards nothing is in
-    /// front of it any more.
+    /// The next packet that is for us: what is in front of it, and its bytes. Afterwards
+    /// nothing is in front of it any more.
     fn next(&self) -> (Front, Vec<u8>) {
+        loop {
+            // A bridge says where it is.
+            let packet = self.any();
+            if packet.1.starts_with(&FRAME_TO) {
+                return packet;
+            }
+        }
+    }
+
+    fn any(&self) -> (Front, Vec<u8>) {
         // SAFETY: the ring's words, aligned.
         let [producer, consumer] =
             [0, 1].map(|at| unsafe { AtomicU32::from_ptr(self.receive[at].cast()) });
@@ -531,6 +541,8 @@ fn swapped_while_packets_come() {
         let error = program.swap(Selection::Everything).unwrap_err();
         assert_eq!((error.kind, error.os), (Kind::Busy, Some(libc::EPERM)), "{error}");
         assert_eq!(attached(pair.x0).1, bpf::program_info(foreign.as_fd()).unwrap().id);
+        // The link was asked for: it may stay as long as the children of other tests.
+        program.detach().unwrap();
     }
 }
 
@@ -867,4 +879,109 @@ fn no_metadata() {
     assert_eq!((program.beside(), steps.len()), (None, 2), "{steps:?}");
     assert_eq!([steps[0].option, steps[1].option], ["rx_metadata", "attach"], "{steps:?}");
     assert!(!program.is_native() && steps.iter().all(|step| step.os == Some(libc::ERANGE)));
+}
+
+/// bpf(2), for what the library has no use for.
+fn bpf(command: i32, words: [u32; 6]) -> Result<([u32; 6], i64), i32> {
+    let mut attributes = words;
+    // SAFETY: the attributes are as long as said, and name no memory but what the caller
+    // keeps.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), 24) };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap());
+    }
+    Ok((attributes, result))
+}
+
+/// The newest XSKMAP of that name.
+fn newest_map(name: &str) -> OwnedFd {
+    const MAP_GET_NEXT_ID: i32 = 12;
+    const MAP_GET_FD_BY_ID: i32 = 14;
+    const OBJ_GET_INFO_BY_FD: i32 = 15;
+    let (mut id, mut found) = (0, None);
+    while let Ok((words, _)) = bpf(MAP_GET_NEXT_ID, [id, 0, 0, 0, 0, 0]) {
+        id = words[1];
+        let Ok((_, fd)) = bpf(MAP_GET_FD_BY_ID, [id, 0, 0, 0, 0, 0]) else { continue };
+        // SAFETY: just made.
+        let map = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        // struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name
+        let mut info = [0_u8; 80];
+        let address = (info.as_mut_ptr().addr() as u64).to_ne_bytes();
+        let half = |at: usize| u32::from_ne_bytes(*address[at..].first_chunk().unwrap());
+        let (fd, length) = (map.as_raw_fd() as u32, info.len() as u32);
+        bpf(OBJ_GET_INFO_BY_FD, [fd, length, half(0), half(4), 0, 0]).unwrap();
+        let xskmap = info[..4] == (MapKind::Xsk as u32).to_ne_bytes();
+        if xskmap && info[24..].starts_with(name.as_bytes()) {
+            found = Some(map);
+        }
+    }
+    found.expect("the map")
+}
+
+/// libxdp has its program for AF_XDP on the interface, and its dispatcher where the kernel
+/// lets it: sockets of ours go into its map.
+#[test]
+fn beside_libxdp() {
+    let test = "beside_libxdp";
+    let paths =
+        ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
+    let program = paths.map(|path| format!("{path}/bpf/xsk_def_xdp_prog.o"));
+    let program = program.iter().find(|path| std::path::Path::new(path).exists());
+    let loader = Command::new("xdp-loader").arg("--version").output();
+    let (Some(program), Ok(_)) = (program, loader) else {
+        eprintln!("SKIPPED {test}: xdp-tools and libxdp are not installed");
+        return;
+    };
+    let Some(pair) = pair(test, "") else { return };
+    // The dispatcher is pinned; what is mounted is this thread's.
+    // SAFETY: a number; this thread alone is changed.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+    for arguments in ["--make-rprivate /", "-t bpf bpf /sys/fs/bpf"] {
+        let run = Command::new("mount").args(arguments.split(' ')).output().unwrap();
+        if !run.status.success() {
+            eprintln!("SKIPPED {test}: mount: {}", String::from_utf8_lossy(&run.stderr));
+            return;
+        }
+    }
+    let loader = |arguments: &[&str]| {
+        let run = Command::new("xdp-loader").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned();
+        assert!(run.status.success(), "xdp-loader {arguments:?}: {said}");
+        said
+    };
+    for (mode, where_to) in [("native", DRIVER), ("skb", STACK)] {
+        loader(&["load", "-m", mode, "x0", program]);
+        let (attached_mode, id) = attached(pair.x0);
+        assert_eq!(attached_mode, where_to);
+        let dispatcher = loader(&["status", "x0"]).contains("xdp_dispatcher");
+        let how = if dispatcher { "by the dispatcher" } else { "by itself" };
+        eprintln!("{test}: libxdp's program runs {how} ({mode})");
+        let error = refused(request(pair.x0, Mode::Auto, Selection::Everything));
+        assert_eq!((error.kind, &*error.option), (Kind::Busy, "program"), "{error}");
+        assert!(error.message.contains(&format!("XDP program {id} ")), "{error}");
+        let asked = Request {
+            map: Some(newest_map("xsks_map")),
+            ..request(pair.x0, Mode::Auto, Selection::Everything)
+        };
+        let (own, _) = Program::open(asked).unwrap();
+        assert_eq!((own.is_native(), own.ids().0), (where_to == DRIVER, id));
+        let (socket, host, sender) =
+            (Receiver::new(pair.x0), Packets::new(pair.x0), Packets::new(pair.x1));
+        own.add(0, socket.socket.as_fd()).unwrap();
+        for port in 0..20 {
+            sender.send(&udp(port, None));
+            assert_eq!(socket.next().1, udp(port, None));
+        }
+        // Afterwards its packets go where they went before.
+        drop(own);
+        host.count();
+        sender.send(&udp(1, None));
+        let mut passed = 0;
+        wait_until("a packet for the host", || {
+            passed += host.count();
+            passed == 1
+        });
+        assert_eq!(attached(pair.x0), (where_to, id));
+        loader(&["unload", "x0", "--all"]);
+    }
 }
