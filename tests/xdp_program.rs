@@ -50,6 +50,10 @@ fn index(name: &str) -> u32 {
 
 /// `None`: no privilege, and the test is skipped. The namespace is this thread's.
 fn pair(test: &str, options: &str) -> Option<Pair> {
+    // Before Linux 5.11 programs and maps count, for a while after their end, too.
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a live structure; refused where it is not for us to say.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
     if let Err(errno) = Map::create(MapKind::Xsk, 1, "test") {
         eprintln!("SKIPPED {test}: an XSKMAP: {errno}");
         return None;
@@ -89,6 +93,16 @@ fn open(ifindex: u32, mode: Mode, selection: Selection<'_>) -> (Program, Vec<Ste
 
 fn refused(request: Request<'_>) -> Error {
     Program::open(request).expect_err("an error")
+}
+
+/// Before Linux 5.18 there are no packets in several buffers, and that is said.
+fn is_too_old(error: &Error) -> bool {
+    let old = error.message.contains("Linux 5.18");
+    if old {
+        assert_eq!((error.kind, error.os), (Kind::XdpProgram, Some(libc::EINVAL)), "{error}");
+        eprintln!("no packets in several buffers: {error}");
+    }
+    old
 }
 
 /// What is attached: mode and number.
@@ -644,7 +658,10 @@ fn too_large_for_one_buffer() {
     assert_eq!(error.message, step.message);
     assert_eq!(attached(pair.x0), (0, 0));
     let frags = Request { frags: true, ..request(pair.x0, Mode::Copy, Selection::Everything) };
-    assert!(Program::open(frags).unwrap().0.is_native());
+    match Program::open(frags) {
+        Ok((program, _)) => assert!(program.is_native()),
+        Err(error) => assert!(is_too_old(&error), "{error}"),
+    }
 }
 
 #[test]
@@ -684,7 +701,10 @@ fn filters() {
     assert_eq!((error.kind, log.as_str()), (Kind::Filter, ""));
     // What the verifier says.
     for frags in [false, true] {
-        let (length, log) = try_filter(&vlan, frags).unwrap();
+        let (length, log) = match try_filter(&vlan, frags) {
+            Err((error, _)) if frags && is_too_old(&error) => return,
+            taken => taken.unwrap(),
+        };
         assert!(length > 8 && log.contains("processed "), "{length} {log}");
     }
 }
@@ -814,7 +834,10 @@ fn metadata() {
             frags,
             ..request(pair.x0, Mode::Auto, Selection::Everything)
         };
-        let (program, steps) = Program::open(asked).unwrap();
+        let (program, steps) = match Program::open(asked) {
+            Err(error) if frags && is_too_old(&error) => return,
+            opened => opened.unwrap(),
+        };
         let Some(beside) = program.beside() else {
             eprintln!("SKIPPED metadata, frags {frags}: {steps:?}");
             assert!(program.is_native() && steps[0].option == "rx_metadata", "{steps:?}");
@@ -878,7 +901,9 @@ fn no_metadata() {
     let (program, steps) = with(pair.x0, Mode::Auto);
     assert_eq!((program.beside(), steps.len()), (None, 2), "{steps:?}");
     assert_eq!([steps[0].option, steps[1].option], ["rx_metadata", "attach"], "{steps:?}");
-    assert!(!program.is_native() && steps.iter().all(|step| step.os == Some(libc::ERANGE)));
+    let told = steps[0].message.contains("tells none");
+    assert_eq!(steps[0].os, (!told).then_some(libc::ERANGE), "{steps:?}");
+    assert!(!program.is_native() && steps[1].os == Some(libc::ERANGE), "{steps:?}");
 }
 
 /// bpf(2), for what the library has no use for.
