@@ -3383,6 +3383,16 @@ int netring_umem_free(struct netring_umem *umem);
 #define NETRING_XDP_NO_PROGRAM 0x400
 /** Program and map only, no sockets: another process has them (netring_xdp_adopt). */
 #define NETRING_XDP_PROGRAM_ONLY 0x800
+/**
+ * Packets tell what the driver knows of them besides their bytes (bpf_xdp_metadata_*,
+ * Linux 6.6; VLAN tags 6.8): `rxhash`, the tag that is not in the frame (`vlan_tci`,
+ * `vlan_tpid`), and the card's time stamp in `time_ns` with NETRING_CLOCK_RAW_HARDWARE,
+ * each where its status bit or `clock` says so. Where there is nothing to be had, a
+ * step says why (netring_xdp_steps), and the open goes on without it. With
+ * NETRING_XDP_MAP_FD or netring_xdp_adopt: where the program is another xdp's, with this
+ * flag.
+ */
+#define NETRING_XDP_RX_METADATA 0x2000
 /** A queue in use is not tried again (`bind_timeout`). */
 #define NETRING_XDP_NO_RETRY 0x4000
 /** What `init` of a struct netring_xdp_config holds once it is initialised. */
@@ -3551,7 +3561,7 @@ struct netring_xdp_info {
     uint32_t max_segments;
     /** The running kernel, 0x00MMmmpp. */
     uint32_t kernel_version;
-    /** NETRING_XDP_* bits. */
+    /** NETRING_XDP_* bits; without NETRING_XDP_RX_METADATA where it is not to be had. */
     uint64_t flags;
     /** Bytes of the frames: of all queues, or of the `umem`. */
     uint64_t memory;
@@ -3563,11 +3573,11 @@ struct netring_xdp_info {
 
 /** A mode that was tried and not granted: 256 bytes. */
 struct netring_xdp_step {
-    /** NETRING_MODE_*. */
+    /** NETRING_MODE_*; of "rx_metadata" NETRING_MODE_AUTO. */
     uint32_t mode;
     /** What the kernel said, an errno number; 0: nothing. */
     int32_t os_errno;
-    /** The step that failed: "attach", "bind". NUL-terminated. */
+    /** The step that failed: "attach", "bind", "rx_metadata". NUL-terminated. */
     char option[24];
     /** Why, in words. NUL-terminated. */
     char message[224];

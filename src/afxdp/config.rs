@@ -44,11 +44,11 @@ pub enum Redirect {
 /// A mode that was not granted, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What was tried.
+    /// What was tried; `Auto`: it is about another thing than the mode.
     pub mode: Mode,
     /// The kernel's reason, where there is one.
     pub os: Option<i32>,
-    /// The step that failed: "attach", "bind".
+    /// The step that failed: "attach", "bind", "rx_metadata".
     pub option: &'static str,
     /// The same in words.
     pub message: String,
@@ -100,6 +100,8 @@ pub mod flags {
     pub const NO_PROGRAM: u64 = 0x400;
     /// No sockets.
     pub const PROGRAM_ONLY: u64 = 0x800;
+    /// What the driver knows of a packet besides its bytes.
+    pub const RX_METADATA: u64 = 0x2000;
     /// A queue in use is not tried again.
     pub const NO_RETRY: u64 = 0x4000;
     /// All that are known.
@@ -114,6 +116,7 @@ pub mod flags {
         | NO_TX
         | NO_PROGRAM
         | PROGRAM_ONLY
+        | RX_METADATA
         | NO_RETRY;
 }
 
@@ -323,6 +326,10 @@ impl XdpConfig {
         }
         if self.has(flags::PROGRAM_ONLY) && (own_program || self.has(flags::NO_PROGRAM)) {
             return wrong("NETRING_XDP_PROGRAM_ONLY is for programs of the library");
+        }
+        let no_program = self.has(flags::NO_PROGRAM) || self.has(flags::PROGRAM_FD);
+        if self.has(flags::RX_METADATA) && no_program {
+            return wrong("NETRING_XDP_RX_METADATA is for programs of the library");
         }
         if self.has(flags::NO_TX) && self.tx_frames != 0 {
             return Err(Error::config("tx_frames", "tx_frames is given with NETRING_XDP_NO_TX"));

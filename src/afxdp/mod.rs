@@ -9,6 +9,8 @@ mod attach;
 pub mod config;
 pub mod facts;
 #[allow(unsafe_code)]
+mod front;
+#[allow(unsafe_code)]
 mod joined;
 pub mod open;
 pub mod program;

@@ -108,6 +108,8 @@ struct Opening<'a> {
     common: Arc<Common>,
     /// A socket in the interface's network namespace, to ask about it.
     ask: Arc<Socket>,
+    /// Packets have metadata in front.
+    metadata: bool,
 }
 
 impl Xdp {
@@ -162,6 +164,10 @@ impl Xdp {
                     info.frame_size
                 );
                 for step in &xdp.steps {
+                    if step.option == "rx_metadata" {
+                        log::warning!("{}: {}", info.interface, step.message);
+                        continue;
+                    }
                     log::warning!("{}: not {}: {}", info.interface, words(step.mode), step.message);
                 }
                 if !xdp.missing.is_empty() && info.redirect != Some(Redirect::None) {
@@ -221,6 +227,7 @@ impl Xdp {
             program: descriptor(config, flags::PROGRAM_FD, config.program_fd, "program_fd")?,
             map: descriptor(config, flags::MAP_FD, config.map_fd, "map_fd")?,
             attach: !config.has(flags::NO_PROGRAM) && sockets.is_empty(),
+            rx_metadata: config.has(flags::RX_METADATA),
         };
         let (program, mut steps) = Program::open(request)?;
         let max_segments = facts.interface.xdp.map_or(0, |xdp| xdp.max_segments);
@@ -229,7 +236,10 @@ impl Xdp {
                 format!("a socket to ask {name} by was refused: {errno}; raise `ulimit -n`");
             Error::new(Kind::Io, "interface", words).with_os(errno.0)
         })?;
-        let opening = Opening { name: &name, config, facts, sizes, common, ask: Arc::new(ask) };
+        let ask = Arc::new(ask);
+        let theirs = config.has(flags::MAP_FD);
+        let metadata = config.has(flags::RX_METADATA) && (theirs || program.beside().is_some());
+        let opening = Opening { name: &name, config, facts, sizes, common, ask, metadata };
         opening.wait_for_carrier();
         let bound = MemoryBound::now(config.memory_limit).bytes;
         let only_program = config.has(flags::PROGRAM_ONLY);
@@ -267,7 +277,7 @@ impl Xdp {
             steps: steps.len() as u32,
             ids: (0, 0),
             max_segments,
-            flags: config.flags,
+            flags: if metadata { config.flags } else { config.flags & !flags::RX_METADATA },
             memory,
             memory_bound: config.umem.as_ref().map_or(bound, |umem| umem.bound()),
             interface: name.clone(),
@@ -763,6 +773,7 @@ impl Ready {
             ifindex: link.index,
             queue: self.number as u16,
             linear: opening.config.has(flags::LINEAR),
+            metadata: opening.metadata,
         };
         let way = Way {
             zero_copy: mode == Mode::ZeroCopy,

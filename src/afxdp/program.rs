@@ -165,7 +165,7 @@ impl Program {
         mode: Mode,
         steps: &mut Vec<Step>,
     ) -> Result<Option<(OwnedFd, OwnedFd)>> {
-        let step = |os, message| Step { mode: Mode::Copy, os, option: "rx_metadata", message };
+        let step = |os, message| Step { mode: Mode::Auto, os, option: "rx_metadata", message };
         if mode == Mode::Skb {
             steps.push(step(None, "no RX metadata: the kernel's stack has none".to_string()));
             return Ok(None);

@@ -7,12 +7,16 @@
 //! and the ring has its room back at once. The last release of the block puts its frames
 //! into the fill ring, which holds all of them at once and never overflows.
 
+use super::front;
 use super::joined::Joined;
 use super::rings::{Consumer, Producer};
 use super::umem::Frames;
 use crate::block::{Block, FrameOwner, Segments};
 use crate::error::{Error, Result};
-use crate::packet::{NETRING_CLOCK_TAKEN, NETRING_LINKTYPE_ETHERNET, Packet};
+use crate::packet::{
+    NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_TAKEN, NETRING_LINKTYPE_ETHERNET,
+    NETRING_PACKET_RXHASH, NETRING_PACKET_VLAN, NETRING_PACKET_VLAN_TPID, Packet,
+};
 use crate::sys::clock;
 use crate::sys::socket::Socket;
 use crate::sys::xdp::{CONTINUED, Descriptor};
@@ -37,6 +41,8 @@ pub(super) struct Origin {
     pub(super) queue: u16,
     /// Packets of several pieces become one.
     pub(super) linear: bool,
+    /// The program writes in front of packets what the driver knows of them.
+    pub(super) metadata: bool,
 }
 
 /// Numbers of the receiving side; gauges are exact while nothing moves.
@@ -339,6 +345,8 @@ pub(super) struct Piece {
     frame: u32,
     pub(super) data: *mut u8,
     pub(super) length: u32,
+    /// Bytes of the frame before `data`.
+    pub(super) inside: u32,
 }
 
 impl<'a> Pass<'a> {
@@ -412,7 +420,8 @@ impl<'a> Pass<'a> {
             kernel.give(frames, frame);
             return None;
         }
-        Some(Piece { frame, data: frames.umem.at(offset), length: descriptor.length })
+        let data = frames.umem.at(offset);
+        Some(Piece { frame, data, length: descriptor.length, inside })
     }
 
     #[inline]
@@ -427,8 +436,31 @@ impl<'a> Pass<'a> {
             caplen: piece.length,
             len: piece.length,
             cookie: number as u64,
-            ..self.packet
+            ..self.template(piece)
         });
+    }
+
+    /// What is known of a packet besides its bytes, by its first piece.
+    #[inline]
+    fn template(&self, piece: Piece) -> Packet {
+        if self.receive.origin.metadata { self.told(piece) } else { self.packet }
+    }
+
+    fn told(&self, piece: Piece) -> Packet {
+        let mut packet = self.packet;
+        let Some(told) = front::told(piece) else { return packet };
+        if let Some(time_ns) = told.time {
+            (packet.time_ns, packet.clock) = (time_ns, NETRING_CLOCK_RAW_HARDWARE);
+        }
+        if let Some(hash) = told.hash {
+            packet.rxhash = hash;
+            packet.status |= NETRING_PACKET_RXHASH;
+        }
+        if let Some((tpid, tci)) = told.tag {
+            (packet.vlan_tpid, packet.vlan_tci) = (tpid, tci);
+            packet.status |= NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID;
+        }
+        packet
     }
 
     fn drop_one(&mut self, kernel: &mut Kernel, at: u32) {
@@ -460,7 +492,7 @@ impl<'a> Pass<'a> {
         starts.push(self.frames.len() as u32);
         self.frames.extend(whole.iter().map(|piece| piece.frame));
         let len = whole.iter().fold(0_u32, |sum, piece| sum.saturating_add(piece.length));
-        let mut packet = Packet { len, cookie: number as u64, ..self.packet };
+        let mut packet = Packet { len, cookie: number as u64, ..self.template(whole[0]) };
         if self.receive.origin.linear {
             let joined = Joined::new(&whole);
             (packet.data, packet.caplen) = (joined.data(), len);

@@ -103,7 +103,7 @@ pub struct netring_xdp_info {
     pub max_segments: u32,
     /// The running kernel, 0x00MMmmpp.
     pub kernel_version: u32,
-    /// NETRING_XDP_* bits.
+    /// NETRING_XDP_* bits; without NETRING_XDP_RX_METADATA where it is not to be had.
     pub flags: u64,
     /// Bytes of the frames: of all queues, or of the `umem`.
     pub memory: u64,
@@ -118,11 +118,11 @@ pub struct netring_xdp_info {
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 pub struct netring_xdp_step {
-    /// NETRING_MODE_*.
+    /// NETRING_MODE_*; of "rx_metadata" NETRING_MODE_AUTO.
     pub mode: u32,
     /// What the kernel said, an errno number; 0: nothing.
     pub os_errno: i32,
-    /// The step that failed: "attach", "bind". NUL-terminated.
+    /// The step that failed: "attach", "bind", "rx_metadata". NUL-terminated.
     pub option: [c_char; 24],
     /// Why, in words. NUL-terminated.
     pub message: [c_char; 224],

@@ -61,6 +61,14 @@ pub const NETRING_XDP_NO_TX: u64 = 0x200;
 pub const NETRING_XDP_NO_PROGRAM: u64 = 0x400;
 /// Program and map only, no sockets: another process has them (netring_xdp_adopt).
 pub const NETRING_XDP_PROGRAM_ONLY: u64 = 0x800;
+/// Packets tell what the driver knows of them besides their bytes (bpf_xdp_metadata_*,
+/// Linux 6.6; VLAN tags 6.8): `rxhash`, the tag that is not in the frame (`vlan_tci`,
+/// `vlan_tpid`), and the card's time stamp in `time_ns` with NETRING_CLOCK_RAW_HARDWARE,
+/// each where its status bit or `clock` says so. Where there is nothing to be had, a
+/// step says why (netring_xdp_steps), and the open goes on without it. With
+/// NETRING_XDP_MAP_FD or netring_xdp_adopt: where the program is another xdp's, with this
+/// flag.
+pub const NETRING_XDP_RX_METADATA: u64 = 0x2000;
 /// A queue in use is not tried again (`bind_timeout`).
 pub const NETRING_XDP_NO_RETRY: u64 = 0x4000;
 
@@ -76,6 +84,7 @@ const _: () = assert!(
         && NETRING_XDP_NO_TX == flags::NO_TX
         && NETRING_XDP_NO_PROGRAM == flags::NO_PROGRAM
         && NETRING_XDP_PROGRAM_ONLY == flags::PROGRAM_ONLY
+        && NETRING_XDP_RX_METADATA == flags::RX_METADATA
         && NETRING_XDP_NO_RETRY == flags::NO_RETRY
 );
 
