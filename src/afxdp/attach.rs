@@ -89,7 +89,8 @@ impl Interface {
     pub fn tags_are_stripped(&self) -> Error {
         let name = &self.name;
         let message = format!(
-            "filter refused: it asks for VLAN tags, and {name} takes them out of the frames before              an XDP program sees them: `ethtool -K {name} rxvlan off`"
+            "filter refused: it asks for VLAN tags, and {name} takes them out of the frames before \
+             an XDP program sees them: `ethtool -K {name} rxvlan off`"
         );
         Error::new(Kind::Filter, "filter", message)
     }
@@ -259,4 +260,40 @@ pub fn not_permitted(errno: Errno) -> Error {
          CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8)"
     );
     Error::new(Kind::PermissionDenied, "attach", message).with_os(errno.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals() {
+        let interface = Interface::new("eth0", 1);
+        let stripped = interface.tags_are_stripped();
+        assert_eq!(stripped.kind, Kind::Filter);
+        assert_eq!(
+            stripped.message,
+            "filter refused: it asks for VLAN tags, and eth0 takes them out of the frames before \
+             an XDP program sees them: `ethtool -K eth0 rxvlan off`"
+        );
+        // What the driver of lo might say, if it said something.
+        for (errno, words) in [
+            (libc::ERANGE, "MTU 65536 is too large"),
+            (libc::ENOSPC, "ethtool -L eth0 rx N"),
+            (libc::ENOTCONN, "no peer"),
+            (libc::EOPNOTSUPP, "it has none"),
+            (libc::EINVAL, "ethtool -K eth0 lro off"),
+            (libc::EBUSY, "queues or offloads"),
+            (libc::ENOMEM, "the driver failed"),
+        ] {
+            for frags in [false, true] {
+                let message = interface.native_refused(Errno(errno), frags).unwrap();
+                assert!(message.contains(words) && message.contains("native XDP"), "{message}");
+                assert!(message.len() < 224 && !message.contains("  "), "{message}");
+            }
+        }
+        let busy = interface.busy(ATTACHED_MULTI, 7, Errno(libc::EEXIST));
+        assert_eq!((busy.kind, busy.os), (Kind::Busy, Some(libc::EEXIST)));
+        assert!(busy.message.contains("7 (one of several)") && busy.message.len() < 512, "{busy}");
+    }
 }
