@@ -226,6 +226,33 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
     return 0;
 }
 
+/* A hint, after netring_cursor_next returned 1: a packet further on, so many behind the current
+ * one, will be looked at soon. It pays where packets lie far apart and little is done with each: 8
+ * ahead over a block of AF_XDP; measure it. In a packet ring the place is guessed by the length of
+ * the current record. Without effect on what the walk finds, and with compilers that know no such
+ * hint. */
+static inline void netring_cursor_prefetch(const struct netring_cursor *cursor, uint32_t ahead)
+{
+#if defined(__GNUC__)
+    const uintptr_t next = NETRING_INLINE_ADDRESS(cursor->next);
+    uintptr_t at = NETRING_INLINE_ADDRESS(cursor->record) +
+                   (next - NETRING_INLINE_ADDRESS(cursor->record)) * ahead;
+    uint8_t *data;
+
+    if (netring_cursor_has_packets(cursor)) {
+        if (ahead > cursor->left)
+            return;
+        memcpy(&data, NETRING_INLINE_POINTER(at) + offsetof(struct netring_packet, data),
+               sizeof data);
+        at = NETRING_INLINE_ADDRESS(data);
+    }
+    __builtin_prefetch(NETRING_INLINE_POINTER(at));
+#else
+    (void)cursor;
+    (void)ahead;
+#endif
+}
+
 /* After netring_cursor_next returned 0: whether a damaged record ended the walk and the rest of the
  * block is lost. Where netring_block_read says NETRING_EIO; no kernel writes such a block. */
 static inline int netring_cursor_damaged(const struct netring_cursor *cursor)

@@ -151,7 +151,7 @@ miri() {
     for cargo in "cargo" "cargo +nightly"; do
         $cargo miri --version >/dev/null 2>&1 || continue
         $cargo miri setup || { echo "cargo miri cannot build its standard library (component rust-src?)"; exit 77; }
-        CARGO_TARGET_DIR=$PWD/build/miri $cargo miri test --locked --lib afpacket::record
+        CARGO_TARGET_DIR=$PWD/build/miri $cargo miri test --locked --lib -- afpacket::record block::packets
         return
     done
     echo "cargo miri is not installed (rustup +nightly component add miri)"

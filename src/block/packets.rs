@@ -298,6 +298,13 @@ mod tests {
             assert_eq!(copied(pieces, skipped, 28 - skipped), whole[skipped..]);
         }
         assert_eq!(copied(pieces, 27, 3), [67, 0xee, 0xee]);
+        let part = |skipped, length| -> Vec<usize> {
+            pieces.part(skipped, length).map(|piece| piece.length()).collect()
+        };
+        assert_eq!(
+            (part(0, 28), part(10, 14), part(0, 20)),
+            (vec![20, 5, 3], vec![10, 4], vec![20])
+        );
         assert_eq!(copied(packets.bytes(third), 1, 19), (41..60).collect::<Vec<_>>());
     }
 

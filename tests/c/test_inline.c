@@ -262,6 +262,8 @@ static void test_fields(void)
     ok(netring_cursor_segments(&c) == 0 && netring_cursor_queue(&c) == 0,
        "in one piece, of no queue");
     ok(netring_cursor_cookie(&c) == FIRST + STEP, "the cookie");
+    netring_cursor_prefetch(&c, 4);
+    netring_cursor_prefetch(&c, UINT32_MAX);
     ok(netring_cursor_status(&c) ==
            (NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID | NETRING_PACKET_CSUM_VALID |
             NETRING_PACKET_TRUNCATED | NETRING_PACKET_RXHASH | NETRING_PACKET_NET_OFFSET |

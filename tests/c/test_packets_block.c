@@ -102,6 +102,10 @@ static void make_packet(struct dice *dice, uint32_t i)
     p->link_type = NETRING_LINKTYPE_ETHERNET;
     p->clock = NETRING_CLOCK_TAKEN;
     p->queue = 3;
+    p->direction = NETRING_DIRECTION_OTHERHOST;
+    p->net_offset = 14;
+    p->gso_size = 1448;
+    p->gso_type = NETRING_GSO_TCPV4;
     /* What the block makes of it. */
     p->segments = (uint8_t)further;
     p->cookie = i;
@@ -244,6 +248,7 @@ static void test_walk(void)
     struct netring_block *block = make_block(PACKETS, 3);
     struct netring_cursor cursor, slow, none;
     struct netring_packet packet;
+    static const uint32_t aheads[] = {0, 1, 8, PACKETS, UINT32_MAX};
     uint32_t seen = 0, same = 0, fields = 0;
 
     is_int(netring_cursor_init(&cursor, block), 0, "a cursor");
@@ -252,6 +257,8 @@ static void test_walk(void)
         if (seen % 3 == 0)
             same += netring_cursor_next(&slow) &&
                     netring_cursor_data(&slow) == made.packets[seen / 3].data;
+        for (size_t i = 0; i < COUNT(aheads); i++)
+            netring_cursor_prefetch(&cursor, aheads[i]); /* nothing to see, but to a checker */
         memset(&packet, 0xee, sizeof packet);
         netring_cursor_packet(&cursor, &packet);
         if (seen < PACKETS) {
