@@ -4215,6 +4215,213 @@ int netring_queue_transmit_stats(struct netring_queue *queue,
                                  struct netring_injector_stats *out,
                                  size_t size);
 
+/* ---- xdp probe ---- */
+
+/** features, rx_metadata, xsk_features and max_segments are known (since Linux 6.3). */
+#define NETRING_PROBE_FEATURES 0x1
+/**
+ * rx_queues and tx_queues are those in use; without it they are those that the
+ * interface was made with, which can be more.
+ */
+#define NETRING_PROBE_QUEUES 0x2
+/**
+ * taken_queues and taken_first are known (since Linux 6.15, while it is up). A queue
+ * keeps its socket for some 30 ms after that was closed, which an open waits out.
+ */
+#define NETRING_PROBE_TAKEN 0x4
+/** program_id and attach_mode are known. */
+#define NETRING_PROBE_PROGRAM 0x8
+/** rss_queues and rss_first are known. */
+#define NETRING_PROBE_RSS 0x10
+/** steering_rules is known. */
+#define NETRING_PROBE_RULES 0x20
+/** strips_tags, lro and gro are known. */
+#define NETRING_PROBE_OFFLOADS 0x40
+/** native_mtu is known: not of a veth whose peer is in another network namespace. */
+#define NETRING_PROBE_NATIVE_MTU 0x80
+/** mtu_limit is known: of veth and virtio_net. */
+#define NETRING_PROBE_MTU_LIMIT 0x100
+/** driver is known. */
+#define NETRING_PROBE_DRIVER 0x200
+/**
+ * best_mode is certain; without it, it is what the driver promises, or what nothing
+ * that is known speaks against.
+ */
+#define NETRING_PROBE_MODE 0x400
+/** blocked_by: another XDP program is on the interface (program_id). */
+#define NETRING_PROBE_BLOCK_PROGRAM 0x1
+/** blocked_by: an XDP program is on an interface above this one (a bridge, a macvlan). */
+#define NETRING_PROBE_BLOCK_UPPER 0x2
+/** blocked_by: the caller may not make AF_XDP sockets (CAP_NET_RAW). */
+#define NETRING_PROBE_BLOCK_SOCKET 0x4
+/**
+ * blocked_by: the caller may not load XDP programs (CAP_BPF and CAP_NET_ADMIN, not
+ * those of a user namespace).
+ */
+#define NETRING_PROBE_BLOCK_BPF 0x8
+/** blocked_by: this kernel has no AF_XDP, no bpf(2), or is older than Linux 5.9. */
+#define NETRING_PROBE_BLOCK_KERNEL 0x10
+/**
+ * blocked_by: queues have AF_XDP sockets already (taken_queues); an open that names
+ * others is not.
+ */
+#define NETRING_PROBE_BLOCK_QUEUES 0x20
+/**
+ * blocked_by: frame_memory is more than may be locked (locked_limit); an open that
+ * asks for fewer frames is not.
+ */
+#define NETRING_PROBE_BLOCK_LOCKED 0x40
+/** limited_by: the driver has no zero copy. */
+#define NETRING_PROBE_LIMIT_ZEROCOPY 0x1
+/** limited_by: the driver runs no XDP programs. */
+#define NETRING_PROBE_LIMIT_NATIVE 0x2
+/** limited_by: native_mtu is more than mtu_limit; NETRING_XDP_MULTI_BUFFER helps. */
+#define NETRING_PROBE_LIMIT_MTU 0x4
+/** limited_by: the peer of a veth sends by more queues than this end receives by. */
+#define NETRING_PROBE_LIMIT_PEER_QUEUES 0x8
+/** mode: netring_xdp_open would fail. */
+#define NETRING_PROBE_WOULD_FAIL 0xffffffff
+
+/**
+ * What netring_xdp_open would be granted on an interface, and what would keep packets
+ * from coming. What a kernel or a driver does not tell is 0, and its bit is missing
+ * in `valid`.
+ */
+struct netring_xdp_probe {
+    /** The size passed in. */
+    uint32_t size;
+    /** Index of the interface. */
+    uint32_t ifindex;
+    /** NETRING_PROBE_* bits: what of the rest is known. */
+    uint64_t valid;
+    /**
+     * NETRING_XDP_BASIC, ..._REDIRECT, ..._ZERO_COPY and the other abilities, as in
+     * struct netring_interface.
+     */
+    uint64_t features;
+    /** NETDEV_XDP_RX_METADATA_* bits: what a program can ask of a packet. */
+    uint64_t rx_metadata;
+    /** NETDEV_XSK_FLAGS_* bits: transmit metadata. */
+    uint64_t xsk_features;
+    /** Bytes of all frames of an open on every queue that asks for no numbers of them. */
+    uint64_t frame_memory;
+    /**
+     * Bytes that the caller may lock (RLIMIT_MEMLOCK, for all that its user has);
+     * UINT64_MAX: any number.
+     */
+    uint64_t locked_limit;
+    /**
+     * What netring_xdp_open, on every queue with NETRING_MODE_AUTO, would be granted:
+     * NETRING_MODE_ZEROCOPY, NETRING_MODE_COPY or NETRING_MODE_SKB. NETRING_MODE_AUTO:
+     * only an open finds out. NETRING_PROBE_WOULD_FAIL: blocked_by says why.
+     */
+    uint32_t mode;
+    /** The same if nothing blocked it. */
+    uint32_t best_mode;
+    /** NETRING_PROBE_BLOCK_* bits: why an open would fail. */
+    uint32_t blocked_by;
+    /** NETRING_PROBE_LIMIT_* bits: why best_mode is no better one. */
+    uint32_t limited_by;
+    /** Number of the XDP program that is attached; 0: none. */
+    uint32_t program_id;
+    /**
+     * Where: XDP_ATTACHED_* of linux/if_link.h; 0 nowhere, 1 in the driver, 2 generic,
+     * 3 in the device, 4 several.
+     */
+    uint32_t attach_mode;
+    /** Most pieces of a packet with zero copy; 0: no zero copy. */
+    uint32_t max_segments;
+    /**
+     * Queues that receive. AF_XDP sockets can be had on the queues below the larger
+     * one of rx_queues and tx_queues; packets come by those below rx_queues.
+     */
+    uint32_t rx_queues;
+    /** Queues that send. */
+    uint32_t tx_queues;
+    /** Most that can receive with other settings. */
+    uint32_t rx_queues_max;
+    /** Most that can send. */
+    uint32_t tx_queues_max;
+    /** Queues that have an AF_XDP socket, of whatever program. */
+    uint32_t taken_queues;
+    /** The first of them. */
+    uint32_t taken_first;
+    /** Receive queues that RSS spreads packets over. */
+    uint32_t rss_queues;
+    /**
+     * The first of them: with rss_queues 1 all packets come by it, but for those that
+     * steering rules lead elsewhere.
+     */
+    uint32_t rss_first;
+    /** Steering rules (`ethtool -n`), each of which leads packets to a queue. */
+    uint32_t steering_rules;
+    /** 1: VLAN tags are taken out of received frames. */
+    uint32_t strips_tags;
+    /** 1: the device puts received segments together (large receive offload). */
+    uint32_t lro;
+    /** 1: the kernel does (generic receive offload), which matters for NETRING_MODE_SKB. */
+    uint32_t gro;
+    /** Its MTU. */
+    uint32_t mtu;
+    /**
+     * The MTU that the driver looks at when it is given a program: the interface's own; of
+     * a veth, its peer's.
+     */
+    uint32_t native_mtu;
+    /**
+     * Largest native_mtu with which the driver runs programs of one buffer, that is without
+     * NETRING_XDP_MULTI_BUFFER; for kernels with the usual CONFIG_MAX_SKB_FRAGS.
+     */
+    uint32_t mtu_limit;
+    /**
+     * Bytes of the smallest frame, without headroom, that every packet fits (two VLAN
+     * tags, and what the kernel keeps free, included).
+     */
+    uint32_t frame_size_needed;
+    /** 1: it is up (IFF_UP). An open succeeds where it is not; nothing comes. */
+    uint32_t up;
+    /** 1: there is a carrier. Says nothing while it is not up. */
+    uint32_t carrier;
+    /** LINKTYPE_ number of its packets, or NETRING_LINKTYPE_UNKNOWN. */
+    uint32_t link_type;
+    /** The running kernel: 0x00MMmmpp. */
+    uint32_t kernel_version;
+    /** 0. */
+    uint32_t reserved;
+    /** Its name, NUL-terminated. */
+    char interface[16];
+    /** Name of its driver, NUL-terminated. */
+    char driver[32];
+    /**
+     * What to do, in words, the most important first: what blocks an open, what would
+     * keep packets from coming, what a better mode needs. NUL-terminated; empty:
+     * nothing to say.
+     */
+    char advice[768];
+};
+
+/**
+ * Writes what netring_xdp_open would be granted on an interface of the calling
+ * thread's network namespace, on all of its queues with NETRING_MODE_AUTO, and what
+ * would keep packets from coming: as much of it as `size` bytes hold.
+ *
+ * Needs no privilege and no handle, and changes nothing: no program is loaded, none
+ * attached, no socket bound. To see what the caller may do, a socket and an empty map
+ * are made and closed. It is how things are now; an open may find them changed.
+ *
+ * Errors: NETRING_ENODEV, no such interface ("any" is none). NETRING_EINVAL, a NULL
+ * or misaligned argument, `interface` is empty or longer than 15 bytes, or `size` is
+ * less than 16 or more than 4096. NETRING_EIO, the kernel refused a socket or its
+ * answer. What it finds to be in the way is no error, but `blocked_by`. MT-Safe. `err`
+ * may be NULL.
+ * Caller: `interface` must be NUL-terminated, `out` writable for `size` bytes, `err`
+ * writable.
+ */
+int netring_xdp_probe(const char *interface,
+                      struct netring_xdp_probe *out,
+                      size_t size,
+                      struct netring_error *err);
+
 /* ---- interface ---- */
 
 /** speed_mbps and duplex are known. */

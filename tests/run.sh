@@ -257,8 +257,9 @@ if [ -n "$built" ]; then
     suite xdp-send 120 tests/ns.sh tests/xdp_send.sh build/examples
     suite xdp-reflect 120 tests/ns.sh tests/xdp_reflect.sh build/examples
     suite xdp-capture 120 tests/ns.sh tests/xdp_capture.sh build/examples
+    suite xdp-probe 60 tests/ns.sh tests/xdp_probe.sh build/examples
 else
-    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect xdp-dump xdp-send xdp-reflect xdp-capture; do
+    for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect xdp-dump xdp-send xdp-reflect xdp-capture xdp-probe; do
         skip $name "the build failed"
     done
 fi

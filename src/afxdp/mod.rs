@@ -13,6 +13,7 @@ mod front;
 #[allow(unsafe_code)]
 mod joined;
 pub mod open;
+pub mod probe;
 pub mod program;
 pub mod queue;
 mod receive;

@@ -30,3 +30,4 @@ pub mod vnet;
 pub mod writer;
 pub mod xdp;
 pub mod xdp_config;
+pub mod xdp_probe;

@@ -9,6 +9,8 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
@@ -65,6 +67,9 @@ pub struct Link {
     pub rx_queues: u32,
     /// Transmit queues that the interface was made with.
     pub tx_queues: u32,
+    /// What a virtual interface is ("veth", "macvlan"), NUL-terminated; empty: it is none,
+    /// or the kernel does not say.
+    pub kind: [u8; NAME],
     /// The interface below, or the other end of a pair; 0: none.
     pub lower: u32,
     /// That one is in another network namespace.
@@ -73,6 +78,19 @@ pub struct Link {
     pub master: u32,
     /// `None`: the kernel does not say.
     pub xdp: Option<XdpProgram>,
+}
+
+impl Link {
+    /// Whether it is a virtual interface of this kind.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.split(|byte| *byte == 0).next() == Some(kind.as_bytes())
+    }
+
+    /// Its name, for words.
+    pub fn shown(&self) -> String {
+        let name = self.name.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
 }
 
 /// Asks the kernel for links.
@@ -147,6 +165,13 @@ fn parse(kind: u16, body: &[u8]) -> Option<Link> {
                 link.address_length = value.len().min(ADDRESS) as u8;
             }
             IFLA_MTU => link.mtu = number(),
+            IFLA_LINKINFO => {
+                let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                let bytes = kind.map(|(_, value)| value).unwrap_or_default();
+                for (to, from) in link.kind.iter_mut().take(NAME - 1).zip(bytes) {
+                    *to = *from;
+                }
+            }
             IFLA_LINK => link.lower = number(),
             IFLA_LINK_NETNSID => link.lower_elsewhere = true,
             IFLA_MASTER => link.master = number(),
@@ -217,6 +242,9 @@ mod tests {
         // Longer than any: cut, and still terminated.
         let long = parse(&body(&[(IFLA_IFNAME, &[b'n'; 40]), (IFLA_ADDRESS, &[7; 99])])).unwrap();
         assert_eq!((long.name[14], long.name[15], long.address_length), (b'n', 0, 32));
+        let kind = &body(&[(IFLA_INFO_KIND, &[b'k'; 40])])[16..];
+        let kind = parse(&body(&[(IFLA_IFNAME, b"x\0"), (IFLA_LINKINFO, kind)])).unwrap().kind;
+        assert_eq!((kind[14], kind[15]), (b'k', 0));
         // Shorter than they should be: as if they said nothing.
         let short: Vec<(u16, &[u8])> = (1..60)
             .filter(|kind| *kind != IFLA_IFNAME)

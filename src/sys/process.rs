@@ -108,6 +108,28 @@ pub fn thread() -> i32 {
     thread as i32
 }
 
+/// Whether this thread has a capability (linux/capability.h) that counts outside of user
+/// namespaces.
+pub fn is_capable(capability: u32) -> Result<bool> {
+    const VERSION_3: u32 = 0x2008_0522;
+    /// PROC_USER_INIT_INO: the number of the first user namespace.
+    const FIRST: u64 = 0xefff_fffd;
+    let header = [VERSION_3, 0];
+    // struct __user_cap_data_struct, twice: effective, permitted, inheritable.
+    let mut data = [0_u32; 6];
+    // SAFETY: a live header, and room for what this version has.
+    let done = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) };
+    if done < 0 {
+        return Err(super::Errno::last());
+    }
+    let word = if capability < 32 { data[0] } else { data[3] };
+    let has = word >> (capability % 32) & 1 != 0;
+    // Where /proc does not tell: there are no user namespaces, or nobody knows.
+    let first = std::fs::metadata("/proc/thread-self/ns/user")
+        .map_or(true, |user| std::os::unix::fs::MetadataExt::ino(&user) == FIRST);
+    Ok(has && first)
+}
+
 /// The page size in bytes.
 pub fn page_size() -> usize {
     // SAFETY: no pointers.

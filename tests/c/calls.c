@@ -207,6 +207,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(xdp_adopt) \
     CALL(xdp_config_init) \
     CALL(xdp_open) \
+    CALL(xdp_probe) \
     CALL(xdp_try_filter)
 /* clang-format on */
 

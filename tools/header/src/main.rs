@@ -45,6 +45,7 @@ const ORDER: &[&str] = &[
     "xdp_config",
     "xdp",
     "queue",
+    "xdp_probe",
     "interface",
     "savefile",
     "reader",
