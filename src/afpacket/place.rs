@@ -82,6 +82,12 @@ impl Place {
         }
     }
 
+    /// What tells this network namespace from others, where there is a /proc.
+    pub(super) fn network(&self) -> Option<file::Identity> {
+        let namespace = self.within(|| namespace::open(c"/proc/thread-self/ns/net")).ok()?.ok()?;
+        file::identity(namespace.as_fd()).ok().map(|(identity, _)| identity)
+    }
+
     /// Asks about an interface.
     fn ask<T: Send>(
         &self,

@@ -898,10 +898,11 @@ static int fork_in_callback(void *user, uint32_t direction, struct netring_packe
 {
     pid_t *child = user;
 
-    (void)direction, (void)verdicts, (void)count, (void)size;
-    if (frame_number(packets[0].data) != 7 || *child != -1)
-        return 0;
-    *child = fork();
+    (void)direction, (void)verdicts, (void)size;
+    for (size_t i = 0; i < count && *child == -1; i++) {
+        if (frame_number(packets[i].data) == 7)
+            *child = fork();
+    }
     return 0;
 }
 
@@ -952,8 +953,17 @@ static void test_fork(void)
     signal(SIGALRM, SIG_DFL);
     ok(child > 0 && waitpid(child, &status, 0) == child && status == 0,
        "a child that is forked in the callback: its run is over");
-    heard_frames(to, 7, 1, 60, 60, "the parent's packet leaves");
-    silence(to, "and leaves once");
+    {
+        uint8_t want[60], got[FRAME_MAX];
+        size_t came;
+
+        do /* the run before may have ended with more than one frame 9 in its ring */
+            came = hear(to, got, sizeof got, FOREVER);
+        while (came == 60 && frame_number(got) == 9);
+        frame_make(want, sizeof want, 7);
+        ok(came == 60 && memcmp(got, want, 60) == 0, "the parent's packet leaves");
+        silence(to, "and leaves once");
+    }
     adds_up(run.bridge, A, "fork");
     is_int(netring_bridge_close(run.bridge), 0, "close");
     close(from);
@@ -1052,6 +1062,25 @@ static int count_super(void *user, uint32_t direction, struct netring_packet *pa
     return 0;
 }
 
+/* As before Linux 5.14, where no socket tells its namespace. */
+static void without_cookies(void *user)
+{
+    enum { SO_NETNS_COOKIE_ = 71 };
+    const struct refusal refusal = {
+        SYS_getsockopt, ENOPROTOOPT, 1, {{2, ~0u, SO_NETNS_COOKIE_, false}}};
+    struct netring_bridge_config config = *(const struct netring_bridge_config *)user;
+    struct netring_bridge *bridge = NULL;
+    struct netring_error err;
+
+    refuse(&refusal);
+    is_int(netring_bridge_open("eth0", "eth0", &config, &bridge, &err), 0,
+           "two of one name and number, in two namespaces: %s", err.message);
+    netring_bridge_close(bridge);
+    config.netns_fd_b = config.netns_fd_a;
+    is_int(netring_bridge_open("eth0", "eth0", &config, &bridge, &err), NETRING_EINVAL,
+           "in one they are one");
+}
+
 static void test_namespaces(void)
 {
     const size_t bytes = tap_patience(1000) > 1000 ? 2 * MIB : 128 * MIB;
@@ -1084,6 +1113,7 @@ static void test_namespaces(void)
     config.flags = NETRING_BRIDGE_NETNS_FD_A | NETRING_BRIDGE_NETNS_FD_B;
     config.netns_fd_a = left;
     config.netns_fd_b = right;
+    child_run("no namespace cookies", without_cookies, &config);
     for (int turn = 0; turn < 4; turn++) {
         const bool on = turn < 2, with = turn % 2;
         struct run run = {.directions = BOTH, .callback = with ? count_super : NULL};

@@ -485,7 +485,7 @@ impl Bridge {
         let side_a = a.open(config).map_err(|error| of_side(error, 0))?;
         let side_b = b.open(config).map_err(|error| of_side(error, 1))?;
         let hardware = [hardware(&side_a)?, hardware(&side_b)?];
-        agree([&side_a, &side_b], hardware)?;
+        agree([&side_a, &side_b], [&a.place, &b.place], hardware)?;
         let link_type = link_type(hardware[0]);
         let signals = Signals::new().map_err(|errno| {
             Error::new(
@@ -643,14 +643,17 @@ fn hardware(side: &Side) -> Result<u16> {
 }
 
 /// Whether packets of one may leave on the other.
-fn agree(sides: [&Side; 2], hardware: [u16; 2]) -> Result<()> {
+fn agree(sides: [&Side; 2], places: [&Place; 2], hardware: [u16; 2]) -> Result<()> {
     let [a, b] = sides;
     let (name_a, name_b) = (a.name.to_string_lossy(), b.name.to_string_lossy());
     let cookies = (a.socket.namespace_cookie(), b.socket.namespace_cookie());
     let same_place = match cookies {
         (Ok(one), Ok(other)) => one == other,
-        // Before Linux 5.14 nobody says; names tell enough.
-        _ => name_a == name_b,
+        // Before Linux 5.14 the file tells; without /proc nobody does, and names are enough.
+        _ => match places.map(Place::network) {
+            [Some(one), Some(other)] => one == other,
+            _ => name_a == name_b,
+        },
     };
     if a.ifindex == b.ifindex && same_place {
         return Err(Error::config(
