@@ -87,15 +87,20 @@ furnish() {
     for name in $(busybox --list); do
         ln -s busybox "$root/bin/$name" 2>/dev/null
     done
-    rm -f "$root/bin/ip" "$root/bin/timeout"
-    put "$(command -v ip)" "$(command -v timeout)"
+    # busybox's shell takes its own programs before those in PATH; its timeout has a status of its own.
+    rm -f "$root"/bin/{sh,ip,timeout,flock}
+    put "$(command -v dash)" "$(command -v ip)" "$(command -v timeout)" "$(command -v flock)"
+    ln -s "$(command -v dash)" "$root/bin/sh"
     for name in tcpdump capinfos; do # what the programs compare with, where it is installed
         file=$(command -v "$name") && put "$file"
     done
     file=$(ldconfig -p | awk '/libpcap\.so\.[0-9.]+ / { print $NF; exit }')
     [ -z "$file" ] || put "$file"
-    echo 'root:x:0:0::/tmp:/bin/sh' >"$root/etc/passwd"
-    echo 'root:x:0:' >"$root/etc/group"
+    { # tcpdump becomes a user of its own
+        echo 'root:x:0:0::/tmp:/bin/sh'
+        getent passwd tcpdump
+    } >"$root/etc/passwd"
+    { echo 'root:x:0:'; getent group tcpdump; } >"$root/etc/group"
     cp tests/qemu/init.sh "$root/init"
     chmod 755 "$root/init"
 }
@@ -227,9 +232,9 @@ if [ -n "$list" ]; then
     exit 0
 fi
 [ "$(uname -m)" = x86_64 ] || cannot "the kernels are for x86_64, this is $(uname -m)"
-for tool in "${QEMU:-qemu-system-x86_64}" busybox cpio modprobe depmod ip xz zstd; do
+for tool in "${QEMU:-qemu-system-x86_64}" busybox cpio modprobe depmod ip dash xz zstd; do
     command -v "$tool" >/dev/null ||
-        cannot "$tool is not installed (qemu-system-x86 busybox-static cpio kmod iproute2 xz-utils zstd)"
+        cannot "$tool is not installed (qemu-system-x86 busybox-static cpio kmod iproute2 dash xz-utils zstd)"
 done
 # A dynamic busybox would need its libraries, and some of them at odd places.
 ldd "$(command -v busybox)" >/dev/null 2>&1 && cannot "busybox is not linked statically (busybox-static)"
