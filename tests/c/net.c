@@ -54,6 +54,16 @@ static void enter_as_user(void)
     map_id("/proc/self/gid_map", gid);
 }
 
+void net_one_cpu(void)
+{
+    cpu_set_t one;
+    int cpu = sched_getcpu();
+
+    CPU_ZERO(&one);
+    CPU_SET(cpu < 0 ? 0 : cpu, &one);
+    must(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity");
+}
+
 /* No traffic of the namespace's own. */
 static void be_quiet(void)
 {

@@ -776,6 +776,7 @@ int main(void)
 
     tap_begin(110);
     net_enter();
+    net_one_cpu();
     net_veth("va", "vb");
     net_await_carrier("va");
     sink_open(&sink, "vb");

@@ -608,6 +608,7 @@ int main(void)
 
     tap_begin(100);
     net_enter();
+    net_one_cpu();
     net_veth("va", "vb");
     net_await_carrier("va");
     sink_open(&sink, "vb");
