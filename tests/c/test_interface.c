@@ -220,6 +220,7 @@ static void test_chosen_values(void)
     ok(!(one.flags & IFF_UP) && !one.carrier && one.operstate == 2, "veth: down");
 
     net_link_up("ia", true);
+    net_await_no_carrier("ia");
     one = info("ia");
     ok(one.flags & IFF_UP && !(one.flags & IFF_RUNNING) && !one.carrier,
        "veth: up, without a carrier");
