@@ -220,10 +220,10 @@ static void test_chosen_values(void)
     ok(!(one.flags & IFF_UP) && !one.carrier && one.operstate == 2, "veth: down");
 
     net_link_up("ia", true);
-    net_await_no_carrier("ia");
     one = info("ia");
-    ok(one.flags & IFF_UP && !(one.flags & IFF_RUNNING) && !one.carrier,
-       "veth: up, without a carrier");
+    /* Older kernels do not know the state of a link that never had a carrier: it "runs". */
+    ok(one.flags & IFF_UP && !one.carrier && (one.operstate == 0 || !(one.flags & IFF_RUNNING)),
+       "veth: up, without a carrier (flags %#x, operstate %u)", one.flags, one.operstate);
     net_link_up("ib", true);
     net_await_carrier("ia");
     one = info("ia");
