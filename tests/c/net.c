@@ -54,14 +54,22 @@ static void enter_as_user(void)
     map_id("/proc/self/gid_map", gid);
 }
 
+static cpu_set_t cpus;
+
 void net_one_cpu(void)
 {
     cpu_set_t one;
     int cpu = sched_getcpu();
 
+    must(sched_getaffinity(0, sizeof cpus, &cpus) == 0, "sched_getaffinity");
     CPU_ZERO(&one);
     CPU_SET(cpu < 0 ? 0 : cpu, &one);
     must(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity");
+}
+
+void net_all_cpus(void)
+{
+    must(sched_setaffinity(0, sizeof cpus, &cpus) == 0, "sched_setaffinity");
 }
 
 /* No traffic of the namespace's own. */

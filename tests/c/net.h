@@ -19,6 +19,8 @@ void net_enter(void);
 /* Keeps this process on one CPU, and so what it sends in order: what waits in a queue is sent by a
  * timer, and what two CPUs send through a veth at once may overtake each other. */
 void net_one_cpu(void);
+/* Takes that back. */
+void net_all_cpus(void);
 
 /* Links. A pair is created up on both ends, without IPv6 and so without traffic of its own. */
 void net_veth(const char *one, const char *other);

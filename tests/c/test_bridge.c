@@ -600,6 +600,7 @@ static void test_slow(void)
     struct run run = {.bridge = bridge_open(NULL), .directions = BOTH};
     int64_t begin;
 
+    net_one_cpu();
     run_ready(&run, from, to);
     net_queue_slow("vb", 500000, 20000); /* 500 frames a second, 20 in its queue */
     begin = now_ms();
@@ -630,6 +631,7 @@ static void test_slow(void)
     net_queue_none("vb");
     close(from);
     close(to);
+    net_all_cpus();
 }
 
 /* What is dropped before the driver has no queue to wait for, and nothing waits behind it. */
