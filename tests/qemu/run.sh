@@ -91,7 +91,7 @@ furnish() {
     rm -f "$root"/bin/{sh,ip,timeout,flock}
     put "$(command -v dash)" "$(command -v ip)" "$(command -v timeout)" "$(command -v flock)"
     ln -s "$(command -v dash)" "$root/bin/sh"
-    for name in tcpdump capinfos; do # what the programs compare with, where it is installed
+    for name in tcpdump capinfos ethtool; do # what the programs need besides, where it is installed
         file=$(command -v "$name") && put "$file"
     done
     file=$(ldconfig -p | awk '/libpcap\.so\.[0-9.]+ / { print $NF; exit }')
