@@ -3,10 +3,11 @@
 # once with an initramfs of busybox and the programs that `make check` builds; what they say is counted
 # as there, and kept in build/qemu/logs. Nothing of the guest can reach this machine.
 #
-#   tests/qemu/run.sh [-k "5.10 7"] [TEST...]     on those kernels (all of tests/qemu/kernels); the
-#                                                 programs whose name matches: wait 'xdp*' (all)
+#   tests/qemu/run.sh [-k "7 5.10"] [TEST...]     on those kernels, in that order (all of
+#                 tests/qemu/kernels); the programs whose name matches: wait 'xdp*' (all)
 #   -l           lists what would run
-#   -t SECONDS   how long one kernel may take (1500)
+#   -t SECONDS   how long one kernel may take (1500): what has not ended then has failed
+#   -b SECONDS   how much time there is for all: what has not ended then is skipped
 #
 # NETRING_KERNELS       where the kernels are, or are put (build/qemu/kernels)
 # NETRING_KERNEL_MIRROR where they come from: tests/qemu/get-kernel.sh
@@ -18,9 +19,10 @@ cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
-chosen='' list='' limit=1500 each=300
-while getopts k:lt: option; do
+chosen='' list='' budget='' limit=1500 each=300
+while getopts b:k:lt: option; do
     case $option in
+    b) budget=$OPTARG ;;
     k) chosen=$OPTARG ;;
     l) list=1 ;;
     t) limit=$OPTARG ;;
@@ -148,7 +150,11 @@ find_kernel() {
 # boot KERNEL KINDS NAME...: runs those programs there.
 boot() {
     local kernel=$1 kinds=$2 name line current='' ended='' status seconds started=$SECONDS
-    local nics=() work=$scratch/$1
+    local nics=() work=$scratch/$1 limit=$limit left=
+    if [ -n "$budget" ]; then
+        left=$((budget - SECONDS))
+        [ $left -ge "$limit" ] && left=
+    fi
     shift 2
     root=$work/root
     mkdir -p "$root"
@@ -176,7 +182,7 @@ EOF
 
     # Without cmpxchg16b: qemu 7.2 gets its flags wrong, and the kernel's allocator depends on them.
     mkfifo "$work/said"
-    timeout -k 5 "$limit" "${QEMU:-qemu-system-x86_64}" -accel "${NETRING_QEMU_ACCEL:-tcg,thread=multi}" -cpu max,-cx16 -smp 2 \
+    timeout -k 5 "${left:-$limit}" "${QEMU:-qemu-system-x86_64}" -accel "${NETRING_QEMU_ACCEL:-tcg,thread=multi}" -cpu max,-cx16 -smp 2 \
         -m 1536 -nic none "${nics[@]}" -display none -monitor none -no-reboot -serial "file:$logs/$kernel-console.log" \
         -serial "file:$work/said" -kernel "$image" -initrd "$work/initrd.gz" \
         -append "console=ttyS0 panic=-1 oops=panic loglevel=4 mitigations=off" >"$work/qemu.log" 2>&1 </dev/null &
@@ -201,6 +207,10 @@ EOF
     guest=
     for name in "$@"; do
         [[ $ended == *" $name "* ]] && continue
+        if [ $status -eq 124 ] && [ -n "$left" ]; then
+            no_time "$kernel-$name"
+            continue
+        fi
         {
             if [ $status -eq 124 ]; then echo "the guest was ended after $limit s"; fi
             cat "$work/qemu.log"
@@ -213,17 +223,23 @@ EOF
     rm -rf "$work"
 }
 
+# no_time WHAT: there is none left for it.
+no_time() {
+    printf '%-6s %s\n' SKIP "$1"
+    skips+=("$1: no time left of $budget s")
+    skipped=$((skipped + 1))
+}
+
 cannot() {
     echo "$*"
     exit 77
 }
 wanted=()
-while read -r kernel suite kinds; do
-    [[ -z $kernel || $kernel == '#'* ]] && continue
-    [[ -z $chosen || " $chosen " == *" $kernel "* ]] || continue
-    wanted+=("$kernel $suite $kinds")
-done <tests/qemu/kernels
-[ ${#wanted[@]} -gt 0 ] || { echo "no such kernel in tests/qemu/kernels: $chosen"; exit 2; }
+for kernel in ${chosen:-$(sed 's/#.*//' tests/qemu/kernels | awk '{ print $1 }')}; do
+    line=$(awk -v kernel="$kernel" '$1 == kernel' tests/qemu/kernels)
+    [ -n "$line" ] || { echo "no such kernel in tests/qemu/kernels: $kernel"; exit 2; }
+    wanted+=("$line")
+done
 if [ -n "$list" ]; then
     for line in "${wanted[@]}"; do
         read -r kernel _ kinds <<<"$line"
@@ -254,6 +270,10 @@ for line in "${wanted[@]}"; do
     read -r kernel suite kinds <<<"$line"
     read -r -a names < <(tests_of "$kinds" | tr '\n' ' ')
     [ ${#names[@]} -gt 0 ] || continue
+    if [ -n "$budget" ] && [ $((budget - SECONDS)) -lt 60 ]; then
+        no_time "$kernel"
+        continue
+    fi
     if ! find_kernel "$kernel" "$suite"; then
         printf '%-6s %s\n' SKIP "$kernel"
         skips+=("$kernel: $why")
