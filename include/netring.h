@@ -4250,7 +4250,10 @@ int netring_queue_transmit_stats(struct netring_queue *queue,
 #define NETRING_PROBE_MODE 0x400
 /** blocked_by: another XDP program is on the interface (program_id). */
 #define NETRING_PROBE_BLOCK_PROGRAM 0x1
-/** blocked_by: an XDP program is on an interface above this one (a bridge, a macvlan). */
+/**
+ * blocked_by: an XDP program is on an interface above this one (a bridge, a macvlan),
+ * and since Linux 5.15 the kernel lets none be below it.
+ */
 #define NETRING_PROBE_BLOCK_UPPER 0x2
 /** blocked_by: the caller may not make AF_XDP sockets (CAP_NET_RAW). */
 #define NETRING_PROBE_BLOCK_SOCKET 0x4
