@@ -224,7 +224,11 @@ impl Transmit {
     /// Everything that can leave has, and the kernel is done with it.
     pub(super) fn is_drained(&mut self) -> bool {
         self.reclaim();
-        self.ready() == 0 && self.in_flight == 0 && self.dropped_back == 0
+        // What was waiting when the interface was removed has not left.
+        !self.interface.is_gone()
+            && self.ready() == 0
+            && self.in_flight == 0
+            && self.dropped_back == 0
     }
 
     /// Committed frames with no open slot before them.
