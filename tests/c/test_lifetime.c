@@ -314,8 +314,9 @@ static struct netring_umem *umem_of_few(void)
     return umem;
 }
 
-/* The block has frames first..first+4. */
-static struct handles handles_open(const struct netring_capture_config *config, uint32_t first)
+/* The block has frames first..first+4. A queue has one socket: a child uses another interface. */
+static struct handles handles_open(const struct netring_capture_config *config, uint32_t first,
+                                   const char *xdp_on)
 {
     struct netring_capture *capture = capture_open("vb", config);
     struct netring_filter *filter = filter_of_all();
@@ -324,7 +325,7 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     struct netring_group *group = group_of_none();
     struct netring_injector *injector = injector_of_few();
     struct netring_bridge *bridge = bridge_of_two();
-    struct netring_xdp *xdp = xdp_of_few("vb");
+    struct netring_xdp *xdp = xdp_of_few(xdp_on);
     struct netring_umem *umem = umem_of_few();
     struct handles handles = {.stale = {capture, block_of(capture, sender, 0, 1, 60), filter,
                                         reader, writer, group, injector, bridge, xdp, queue_of(xdp),
@@ -349,7 +350,7 @@ static struct handles handles_open(const struct netring_capture_config *config, 
     handles.open[HANDLE_GROUP] = group_of_none();
     handles.open[HANDLE_INJECTOR] = injector_of_few();
     handles.open[HANDLE_BRIDGE] = bridge_of_two();
-    handles.open[HANDLE_XDP] = xdp_of_few("vb");
+    handles.open[HANDLE_XDP] = xdp_of_few(xdp_on);
     handles.open[HANDLE_QUEUE] = queue_of(handles.open[HANDLE_XDP]);
     handles.open[HANDLE_UMEM] = umem_of_few();
     for (int i = 0; i < HANDLE_KINDS; i++) {
@@ -412,7 +413,7 @@ static void child_dies(void *user)
 static void child_has_children(void *user)
 {
     struct netring_capture_config config = page_config(4);
-    struct handles own = handles_open(&config, 0);
+    struct handles own = handles_open(&config, 0, "va");
 
     all_refused(user, "a forked child with handles of its own");
     child_run("a grandchild", child_returns, &own);
@@ -425,7 +426,7 @@ static void test_fork(void)
     enum { ENDS = 4 };
     struct netring_capture_config config = page_config(8);
     struct traces before = traces_now();
-    struct handles handles = handles_open(&config, 0);
+    struct handles handles = handles_open(&config, 0, "vb");
     struct netring_capture *capture = handles.open[HANDLE_CAPTURE];
     struct records records = {0, 0, NULL}, held = {0, 0, NULL};
     struct netring_stats stats;
