@@ -2515,7 +2515,7 @@ struct netring_timestamp {
     uint64_t cookie;
     /** Nanoseconds since 1970-01-01 UTC. */
     uint64_t time_ns;
-    /** NETRING_CLOCK_SOFTWARE. */
+    /** NETRING_CLOCK_SOFTWARE; of queues with zero copy NETRING_CLOCK_RAW_HARDWARE. */
     uint32_t clock;
     /** 0. */
     uint32_t reserved;
@@ -3202,6 +3202,11 @@ int netring_bridge_last_error(struct netring_bridge *bridge, struct netring_erro
 #define NETRING_UMEM_HUGEPAGES 0x1
 /** Frames of any size that is a multiple of 8 (Linux 5.4). None goes beyond its page. */
 #define NETRING_UMEM_UNALIGNED 0x2
+/**
+ * Room of 64 bytes for metadata in front of each frame to be sent (Linux 6.11):
+ * NETRING_XDP_TX_METADATA needs it.
+ */
+#define NETRING_UMEM_TX_METADATA 0x4
 /** What `init` of a struct netring_umem_config holds once it is initialised. */
 #define NETRING_UMEM_CONFIG_INIT_WORD 0x4e525543
 
@@ -3393,6 +3398,13 @@ int netring_umem_free(struct netring_umem *umem);
  * flag.
  */
 #define NETRING_XDP_RX_METADATA 0x2000
+/**
+ * Frames to be sent have metadata (Linux 6.11): their slots can ask for a checksum, as with
+ * NETRING_INJECTOR_VNET_HEADER, and netring_queue_timestamps tells when they were sent.
+ * With zero copy as far as the driver does that. Takes 64 bytes of each slot; a `umem`
+ * must have room for it (NETRING_UMEM_TX_METADATA).
+ */
+#define NETRING_XDP_TX_METADATA 0x1000
 /** A queue in use is not tried again (`bind_timeout`). */
 #define NETRING_XDP_NO_RETRY 0x4000
 /** What `init` of a struct netring_xdp_config holds once it is initialised. */
@@ -4062,7 +4074,8 @@ int netring_queue_reserve(struct netring_queue *queue,
  * Gives slots back, as netring_injector_commit: with a frame of `len` bytes, 14 to what
  * slot and interface hold, or without one (`len` 0). Takes them up to the first that is
  * wrong, and returns how many; that one stays handed out. `data` is as reserve wrote it;
- * the fields from `vnet_flags` on are 0.
+ * the fields from `vnet_flags` on are 0, but that with NETRING_XDP_TX_METADATA
+ * NETRING_VNET_NEEDS_CSUM, `csum_start` and `csum_offset` have a checksum filled in.
  *
  * Nothing leaves before netring_queue_flush.
  *
@@ -4200,6 +4213,31 @@ int netring_queue_results(struct netring_queue *queue,
                           struct netring_result *results,
                           size_t size,
                           size_t count);
+
+/**
+ * Fetches timestamps, the oldest first: when frames were sent, with
+ * NETRING_XDP_TX_METADATA. Returns how many were written, 0 where there is none yet: it
+ * does not wait. After netring_queue_drain all are there that come. Each is told once; the
+ * newest 4096, or as many as there are slots, are kept.
+ *
+ * `clock` is NETRING_CLOCK_SOFTWARE, the kernel's clock when the driver was done with the
+ * copy, or with zero copy NETRING_CLOCK_RAW_HARDWARE, the device's own, where its driver
+ * stamps (`xsk_features` of netring_xdp_probe). Frames that are dropped have none, nor
+ * have forwarded ones; `timestamps_lost` of netring_queue_transmit_stats counts those
+ * without.
+ *
+ * `size` is sizeof(struct netring_timestamp) of the caller's header.
+ *
+ * Errors: NETRING_EBADF, not a queue. NETRING_EINVAL, opened without
+ * NETRING_XDP_TX_METADATA; `timestamps` is NULL or misaligned, `size` is less than 24, more
+ * than 256 or not a multiple of 8, `count` is 0 or more than 8388607. MT-Safe.
+ * (networking/xsk-tx-metadata.rst.)
+ * Caller: `timestamps` must be writable for `count` elements of `size` bytes.
+ */
+int netring_queue_timestamps(struct netring_queue *queue,
+                             struct netring_timestamp *timestamps,
+                             size_t size,
+                             size_t count);
 
 /**
  * Writes what became of the frames so far: as much of it as `size` bytes hold. `handed`

@@ -102,6 +102,8 @@ pub mod flags {
     pub const PROGRAM_ONLY: u64 = 0x800;
     /// What the driver knows of a packet besides its bytes.
     pub const RX_METADATA: u64 = 0x2000;
+    /// The device is asked for checksums and times.
+    pub const TX_METADATA: u64 = 0x1000;
     /// A queue in use is not tried again.
     pub const NO_RETRY: u64 = 0x4000;
     /// All that are known.
@@ -117,6 +119,7 @@ pub mod flags {
         | NO_PROGRAM
         | PROGRAM_ONLY
         | RX_METADATA
+        | TX_METADATA
         | NO_RETRY;
 }
 
@@ -331,6 +334,9 @@ impl XdpConfig {
         if self.has(flags::RX_METADATA) && no_program {
             return wrong("NETRING_XDP_RX_METADATA is for programs of the library");
         }
+        if self.has(flags::NO_TX) && self.has(flags::TX_METADATA) {
+            return wrong("NETRING_XDP_TX_METADATA is for sending: not with NETRING_XDP_NO_TX");
+        }
         if self.has(flags::NO_TX) && self.tx_frames != 0 {
             return Err(Error::config("tx_frames", "tx_frames is given with NETRING_XDP_NO_TX"));
         }
@@ -350,6 +356,13 @@ impl XdpConfig {
                     format!("{field} {value} is not that of the umem, {theirs}: leave it 0"),
                 ));
             }
+        }
+        if self.has(flags::TX_METADATA) && layout.flags & umem::flags::TX_METADATA == 0 {
+            return Err(Error::config(
+                "umem",
+                "NETRING_XDP_TX_METADATA needs room in front of the umem's frames: make it with \
+                 NETRING_UMEM_TX_METADATA",
+            ));
         }
         if self.flags & (flags::HUGEPAGES | flags::UNALIGNED) != 0 || self.memory_limit != 0 {
             return Err(Error::config(
@@ -384,7 +397,8 @@ impl XdpConfig {
     pub fn umem_config(&self, queues: u64, sizes: &Sizes) -> UmemConfig {
         let has = |flag: u64, bit: u64| if self.has(flag) { bit } else { 0 };
         UmemConfig {
-            flags: has(flags::HUGEPAGES, umem::flags::HUGEPAGES)
+            flags: has(flags::TX_METADATA, umem::flags::TX_METADATA)
+                | has(flags::HUGEPAGES, umem::flags::HUGEPAGES)
                 | has(flags::UNALIGNED, umem::flags::UNALIGNED),
             memory_limit: self.memory_limit.checked_div(queues.max(1)).unwrap_or(0),
             frame_size: self.frame_size,

@@ -19,5 +19,6 @@ pub mod queue;
 mod receive;
 #[allow(unsafe_code)]
 mod rings;
+mod stamps;
 mod transmit;
 pub mod umem;

@@ -12,6 +12,7 @@ use super::program::{Program, Request, Which};
 use super::queue::{Common, Parts, Queue, QueueInfo, XdpCounters};
 use super::receive::{Origin, Receive};
 use super::rings::{Consumer, Producer};
+use super::stamps::Abilities;
 use super::transmit::{Transmit, Way};
 use super::umem::{Frames, Umem};
 use crate::afpacket::counters::Stats;
@@ -26,7 +27,9 @@ use crate::log;
 use crate::packet::NETRING_LINKTYPE_ETHERNET;
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::socket::{Socket, any_socket};
-use crate::sys::xdp::{BusyPoll, RingKind, bind, locked_memory_limit};
+use crate::sys::xdp::{
+    BusyPoll, DRIVER_CHECKSUMS, DRIVER_STAMPS, RingKind, bind, locked_memory_limit,
+};
 use crate::sys::{Errno, clock, file, process};
 use parking_lot::Mutex;
 use std::os::fd::{OwnedFd, RawFd};
@@ -516,6 +519,20 @@ impl Opening<'_> {
         self.facts.interface.link.index
     }
 
+    /// What the device does for frames to be sent. Without zero copy the kernel has it done,
+    /// or does it.
+    fn abilities(&self, mode: Mode) -> Abilities {
+        if mode != Mode::ZeroCopy {
+            return Abilities { checksums: true, timestamps: true, by_kernel: true };
+        }
+        let has = |bit: u64| self.facts.interface.xdp.is_some_and(|xdp| xdp.xsk & bit != 0);
+        Abilities {
+            checksums: has(DRIVER_CHECKSUMS),
+            timestamps: has(DRIVER_STAMPS),
+            by_kernel: false,
+        }
+    }
+
     /// Drivers take the link down for a while when a program is attached.
     fn wait_for_carrier(&self) {
         let patience = Duration::from_millis(self.config.carrier_timeout.into());
@@ -779,6 +796,7 @@ impl Ready {
             zero_copy: mode == Mode::ZeroCopy,
             need_wakeup: !opening.config.has(flags::NO_NEED_WAKEUP),
             tells_taken: process::kernel_version() >= TELLS_TAKEN,
+            metadata: opening.config.has(flags::TX_METADATA).then(|| opening.abilities(mode)),
         };
         let transmit = self.tx.zip(self.transmit).map(|(frames, ring)| {
             let leaving = Leaving::new(link.index, link.hardware, link.mtu);
@@ -869,6 +887,10 @@ fn not_registered(errno: Errno, umem: &Umem) -> Error {
         libc::ENOMEM => {
             (Kind::Mmap, format!("frame memory refused: {} bytes: {errno}", layout.memory()))
         }
+        libc::EINVAL if layout.flags & super::umem::flags::TX_METADATA != 0 => (
+            Kind::NotSupported,
+            format!("not supported: metadata of frames to be sent need Linux 6.11: {errno}"),
+        ),
         libc::EINVAL => (
             Kind::SockOpt,
             format!(

@@ -11,7 +11,7 @@ use super::transmit::{Transmit, TransmitCounters, removed};
 use crate::afpacket::capture::{Current, Deadline};
 use crate::afpacket::counters::Stats;
 use crate::afpacket::injector::received::Sender;
-use crate::afpacket::injector::{InjectorStats, Refusal};
+use crate::afpacket::injector::{InjectorStats, Refusal, Timestamp};
 use crate::afpacket::record::rewrite::Vnet;
 use crate::block::{Block, BlockInfo, Owner};
 use crate::error::{Error, Kind, Result};
@@ -490,6 +490,18 @@ impl Queue {
     /// `Config`: the queue does not send.
     pub fn results(&self, count: usize, each: impl FnMut(usize, Refusal)) -> Result<usize> {
         Ok(self.transmit()?.results(count, each))
+    }
+
+    /// As an injector's; whether the times are the device's.
+    ///
+    /// # Errors
+    /// `Config`: the queue does not send, or was opened without.
+    pub fn timestamps(
+        &self,
+        count: usize,
+        each: impl FnMut(usize, Timestamp, bool),
+    ) -> Result<usize> {
+        self.transmit()?.timestamps(count, each)
     }
 
     /// As an injector's.

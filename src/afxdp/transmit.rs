@@ -14,14 +14,15 @@
 
 use super::receive::{Lease, Receive};
 use super::rings::{Consumer, Producer};
+use super::stamps::{Abilities, Stamps};
 use super::umem::{Frames, QUARANTINE, Umem};
 use crate::afpacket::injector::link::{Interface, Link};
-use crate::afpacket::injector::{InjectorStats, Refusal};
+use crate::afpacket::injector::{InjectorStats, Refusal, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::packet::Packet;
 use crate::slot::Slot;
 use crate::sys::socket::Socket;
-use crate::sys::xdp::Descriptor;
+use crate::sys::xdp::{Descriptor, TX_METADATA};
 use crate::sys::{Errno, clock};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,6 +102,8 @@ pub(super) struct Way {
     pub(super) need_wakeup: bool,
     /// The kernel tells at once what it has taken (Linux 6.17).
     pub(super) tells_taken: bool,
+    /// With metadata in front of frames.
+    pub(super) metadata: Option<Abilities>,
 }
 
 /// Gauges and numbers besides those of an injector.
@@ -141,6 +144,8 @@ pub(super) struct Transmit {
     /// Of the last one that was let go of, for the next.
     spare: Option<Box<[bool]>>,
     results: VecDeque<Refusal>,
+    /// With metadata.
+    stamps: Option<Stamps>,
     most_results: usize,
     stats: InjectorStats,
     kicks_saved: u64,
@@ -163,8 +168,10 @@ impl Transmit {
         // From the end: the first is handed out first.
         let free: Vec<u32> = frames.range.clone().rev().collect();
         let ring_from = ring.submitted();
+        let most = free.len().max(LEAST_RESULTS);
+        let stamps = way.metadata.map(|abilities| Stamps::new(abilities, free.len(), most));
         Self {
-            most_results: free.len().max(LEAST_RESULTS),
+            most_results: most,
             frames,
             way,
             kernel: Some(Kernel { socket, ring, completion }),
@@ -182,6 +189,7 @@ impl Transmit {
             homes: Vec::new(),
             spare: None,
             results: VecDeque::new(),
+            stamps,
             stats: InjectorStats::default(),
             kicks_saved: 0,
             forwarded: 0,
@@ -281,23 +289,31 @@ impl Transmit {
             return Err(Error::config("data", "data was changed: write the frame where it points"));
         }
         let length = slot.len;
+        let mut options = 0;
         if length == 0 {
             self.stats.discarded += 1;
         } else {
-            if !slot.is_plain() {
+            if slot.reserved != [0; 6] || self.stamps.is_none() && !slot.is_plain() {
                 return Err(Error::config(
                     "vnet",
-                    "checksum, segmentation and reserved fields of a queue's slot are 0",
+                    "segmentation and reserved fields of a queue's slot are 0, and checksum fields \
+                     without NETRING_XDP_TX_METADATA",
                 ));
             }
-            let at = entry.descriptor.address;
+            let (at, frame) = (entry.descriptor.address, entry.frame);
             self.check_length(length, self.capacity(), at)?;
+            if let (Some(stamps), Some(place)) = (&mut self.stamps, self.frames.place(frame)) {
+                let frame = (slot.cookie, length);
+                stamps.ask(&self.frames.umem, (place, at), frame, slot.vnet())?;
+                options = TX_METADATA;
+            }
             self.stats.committed += 1;
             self.waiting += 1;
         }
         if let Some(entry) = place.and_then(|place| self.order.get_mut(place)) {
             entry.phase = if length == 0 { Phase::Discarded } else { Phase::Committed };
             entry.descriptor.length = length;
+            entry.descriptor.options = options;
         }
         self.open -= 1;
         self.skip_discarded();
@@ -431,8 +447,15 @@ impl Transmit {
         for at in 0..count {
             let offset = self.frames.umem.offset(kernel.completion.peek(at));
             match self.frames.umem.layout().frame_at(offset) {
-                Some((frame, _)) if self.frames.place(frame).is_some() => self.free.push(frame),
-                Some((frame, _)) => foreign.push(frame),
+                Some((frame, _)) => match self.frames.place(frame) {
+                    Some(place) => {
+                        if let Some(stamps) = &mut self.stamps {
+                            stamps.take(&self.frames.umem, place, offset);
+                        }
+                        self.free.push(frame);
+                    }
+                    None => foreign.push(frame),
+                },
                 // No kernel says so; the frame is lost, and shows as one in flight.
                 None => {}
             }
@@ -603,6 +626,9 @@ impl Transmit {
         self.in_flight -= 1;
         self.dropped_back += 1;
         self.stats.dropped += 1;
+        if let Some(stamps) = &mut self.stamps {
+            stamps.forget(cookie);
+        }
         let cookie = if self.way.tells_taken { cookie } else { 0 };
         self.tell(Refusal { cookie, kind: Kind::Io, os: libc::EBUSY });
     }
@@ -643,6 +669,25 @@ impl Transmit {
         count
     }
 
+    /// The oldest times that were not fetched, up to `count`; whether they are the
+    /// device's.
+    ///
+    /// # Errors
+    /// `Config`: opened without.
+    pub(super) fn timestamps(
+        &mut self,
+        count: usize,
+        each: impl FnMut(usize, Timestamp, bool),
+    ) -> Result<usize> {
+        self.reclaim();
+        let Some(stamps) = &mut self.stamps else {
+            return Err(Error::config("flags", "it was opened without NETRING_XDP_TX_METADATA"));
+        };
+        let devices = stamps.are_the_devices();
+        let mut each = each;
+        Ok(stamps.fetch(count, |at, stamp| each(at, stamp, devices)))
+    }
+
     /// What became of the frames.
     pub(super) fn stats(&mut self) -> InjectorStats {
         self.reclaim();
@@ -653,6 +698,7 @@ impl Transmit {
             waiting: self.waiting,
             held_back: self.waiting - ready,
             in_flight: self.in_flight,
+            timestamps_lost: self.stamps.as_ref().map_or(0, |stamps| stamps.lost),
             ..self.stats
         }
     }

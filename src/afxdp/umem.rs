@@ -24,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sys::mmap::Mapping;
 use crate::sys::process::{Belongs, page_size};
 use crate::sys::socket::Socket;
+use crate::sys::xdp::metadata;
 use crate::sys::{Errno, clock, xdp};
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -317,6 +318,24 @@ impl Umem {
     pub(super) fn offset_of(&self, byte: *const u8) -> Option<u64> {
         let offset = byte.addr().checked_sub(self.memory.base().as_ptr().addr())?;
         (offset < self.memory.length()).then_some(offset as u64)
+    }
+
+    /// Writes metadata in front of the frame at an offset: a slot's.
+    #[allow(unsafe_code)]
+    pub(super) fn ask(&self, offset: u64, request: metadata::Request) {
+        let at = self.at(offset.saturating_sub(TX_METADATA.into()));
+        // SAFETY: in the frame's room for metadata, which is there with the flag that leads
+        // here, aligned to 8; the frame is ours until it is in a ring.
+        unsafe { at.cast::<metadata::Request>().write_volatile(request) };
+    }
+
+    /// The time that the kernel has written there.
+    #[allow(unsafe_code)]
+    pub(super) fn answer(&self, offset: u64) -> u64 {
+        let metadata = u64::from(TX_METADATA).saturating_sub(metadata::ANSWER as u64);
+        let at = self.at(offset.saturating_sub(metadata));
+        // SAFETY: as in `ask`; the frame came back.
+        unsafe { at.cast::<u64>().read_volatile() }
     }
 
     /// Whether the frame at an offset has a VLAN tag inside. One of ours, of 14 bytes and

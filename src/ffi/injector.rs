@@ -160,7 +160,7 @@ pub struct netring_timestamp {
     pub cookie: u64,
     /// Nanoseconds since 1970-01-01 UTC.
     pub time_ns: u64,
-    /// NETRING_CLOCK_SOFTWARE.
+    /// NETRING_CLOCK_SOFTWARE; of queues with zero copy NETRING_CLOCK_RAW_HARDWARE.
     pub clock: u32,
     /// 0.
     pub reserved: u32,

@@ -10,10 +10,10 @@ use crate::ffi::dispatch::{dispatch, next_packet};
 use crate::ffi::error::{code, describe, netring_error};
 use crate::ffi::guard::{guard, guard_handle, refuse};
 use crate::ffi::handle::{HandleKind, Pinned, Table};
-use crate::ffi::injector::{elements, netring_injector_stats, netring_result};
+use crate::ffi::injector::{elements, netring_injector_stats, netring_result, netring_timestamp};
 use crate::ffi::pointers::{CStruct, SHORTEST, put, put_sized, readable, writable, writable_sized};
 use crate::ffi::xdp::netring_xdp_counters;
-use crate::packet::netring_packet;
+use crate::packet::{NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_SOFTWARE, netring_packet};
 use crate::slot::{Frame, netring_frame, netring_slot};
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
@@ -364,7 +364,8 @@ pub unsafe extern "C" fn netring_queue_reserve(
 /// Gives slots back, as netring_injector_commit: with a frame of `len` bytes, 14 to what
 /// slot and interface hold, or without one (`len` 0). Takes them up to the first that is
 /// wrong, and returns how many; that one stays handed out. `data` is as reserve wrote it;
-/// the fields from `vnet_flags` on are 0.
+/// the fields from `vnet_flags` on are 0, but that with NETRING_XDP_TX_METADATA
+/// NETRING_VNET_NEEDS_CSUM, `csum_start` and `csum_offset` have a checksum filled in.
 ///
 /// Nothing leaves before netring_queue_flush.
 ///
@@ -629,6 +630,52 @@ pub unsafe extern "C" fn netring_queue_results(
             let to = unsafe { results.byte_add(at * size) };
             // SAFETY: as above, and checked.
             unsafe { put_sized(to, size, &result) };
+        })?;
+        Ok(fetched as c_int)
+    })
+}
+
+/// Fetches timestamps, the oldest first: when frames were sent, with
+/// NETRING_XDP_TX_METADATA. Returns how many were written, 0 where there is none yet: it
+/// does not wait. After netring_queue_drain all are there that come. Each is told once; the
+/// newest 4096, or as many as there are slots, are kept.
+///
+/// `clock` is NETRING_CLOCK_SOFTWARE, the kernel's clock when the driver was done with the
+/// copy, or with zero copy NETRING_CLOCK_RAW_HARDWARE, the device's own, where its driver
+/// stamps (`xsk_features` of netring_xdp_probe). Frames that are dropped have none, nor
+/// have forwarded ones; `timestamps_lost` of netring_queue_transmit_stats counts those
+/// without.
+///
+/// `size` is sizeof(struct netring_timestamp) of the caller's header.
+///
+/// Errors: NETRING_EBADF, not a queue. NETRING_EINVAL, opened without
+/// NETRING_XDP_TX_METADATA; `timestamps` is NULL or misaligned, `size` is less than 24, more
+/// than 256 or not a multiple of 8, `count` is 0 or more than 8388607. MT-Safe.
+/// (networking/xsk-tx-metadata.rst.)
+///
+/// # Safety
+/// `timestamps` must be writable for `count` elements of `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netring_queue_timestamps(
+    queue: *mut netring_queue,
+    timestamps: *mut netring_timestamp,
+    size: usize,
+    count: usize,
+) -> c_int {
+    on_queue(queue, |queue| {
+        elements(timestamps.cast(), size, size_of::<netring_timestamp>(), count)?;
+        let fetched = queue.timestamps(count, |at, stamp, devices| {
+            let clock = if devices { NETRING_CLOCK_RAW_HARDWARE } else { NETRING_CLOCK_SOFTWARE };
+            let timestamp = netring_timestamp {
+                cookie: stamp.cookie,
+                time_ns: stamp.time_ns,
+                clock: clock.into(),
+                reserved: 0,
+            };
+            // SAFETY: one of the caller's `count` elements.
+            let to = unsafe { timestamps.byte_add(at * size) };
+            // SAFETY: as above, and checked.
+            unsafe { put_sized(to, size, &timestamp) };
         })?;
         Ok(fetched as c_int)
     })

@@ -29,8 +29,14 @@ pub const NETRING_UMEM_HUGEPAGES: u64 = 0x1;
 /// Frames of any size that is a multiple of 8 (Linux 5.4). None goes beyond its page.
 pub const NETRING_UMEM_UNALIGNED: u64 = 0x2;
 
+/// Room of 64 bytes for metadata in front of each frame to be sent (Linux 6.11):
+/// NETRING_XDP_TX_METADATA needs it.
+pub const NETRING_UMEM_TX_METADATA: u64 = 0x4;
+
 const _: () = assert!(
-    NETRING_UMEM_HUGEPAGES == flags::HUGEPAGES && NETRING_UMEM_UNALIGNED == flags::UNALIGNED
+    NETRING_UMEM_HUGEPAGES == flags::HUGEPAGES
+        && NETRING_UMEM_UNALIGNED == flags::UNALIGNED
+        && NETRING_UMEM_TX_METADATA == flags::TX_METADATA
 );
 
 /// What `init` of a struct netring_umem_config holds once it is initialised.

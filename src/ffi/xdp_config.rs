@@ -69,6 +69,11 @@ pub const NETRING_XDP_PROGRAM_ONLY: u64 = 0x800;
 /// NETRING_XDP_MAP_FD or netring_xdp_adopt: where the program is another xdp's, with this
 /// flag.
 pub const NETRING_XDP_RX_METADATA: u64 = 0x2000;
+/// Frames to be sent have metadata (Linux 6.11): their slots can ask for a checksum, as with
+/// NETRING_INJECTOR_VNET_HEADER, and netring_queue_timestamps tells when they were sent.
+/// With zero copy as far as the driver does that. Takes 64 bytes of each slot; a `umem`
+/// must have room for it (NETRING_UMEM_TX_METADATA).
+pub const NETRING_XDP_TX_METADATA: u64 = 0x1000;
 /// A queue in use is not tried again (`bind_timeout`).
 pub const NETRING_XDP_NO_RETRY: u64 = 0x4000;
 
@@ -85,6 +90,7 @@ const _: () = assert!(
         && NETRING_XDP_NO_PROGRAM == flags::NO_PROGRAM
         && NETRING_XDP_PROGRAM_ONLY == flags::PROGRAM_ONLY
         && NETRING_XDP_RX_METADATA == flags::RX_METADATA
+        && NETRING_XDP_TX_METADATA == flags::TX_METADATA
         && NETRING_XDP_NO_RETRY == flags::NO_RETRY
 );
 

@@ -25,6 +25,13 @@ pub fn realtime() -> Duration {
     read(libc::CLOCK_REALTIME)
 }
 
+/// Nanoseconds that CLOCK_TAI is ahead of CLOCK_REALTIME: whole seconds.
+pub fn tai_ahead() -> u64 {
+    let (real, tai) = (read(libc::CLOCK_REALTIME), read(libc::CLOCK_TAI));
+    let half = Duration::from_millis(500);
+    nanoseconds(Duration::from_secs((tai + half).saturating_sub(real).as_secs()))
+}
+
 /// Nanoseconds of a duration, saturating (in 584 years).
 pub fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)

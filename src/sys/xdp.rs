@@ -43,6 +43,40 @@ pub mod bind {
     pub const MULTI_BUFFER: u16 = libc::XDP_USE_SG;
 }
 
+/// struct xsk_tx_metadata, in front of a frame.
+pub mod metadata {
+    /// XDP_TXMD_FLAGS_TIMESTAMP.
+    pub const TIMESTAMP: u64 = 1;
+    /// XDP_TXMD_FLAGS_CHECKSUM.
+    pub const CHECKSUM: u64 = 2;
+
+    /// As the kernel is asked.
+    #[repr(C)]
+    #[derive(Debug, Clone, Copy, Default)]
+    pub struct Request {
+        /// What for.
+        pub flags: u64,
+        /// Where the checksum begins.
+        pub checksum_start: u16,
+        /// Where it goes, from there.
+        pub checksum_offset: u16,
+        /// 0.
+        pub padding: u32,
+        /// 0 (Linux 6.15).
+        pub launch_time: u64,
+    }
+
+    /// Where the answer is: the time.
+    pub const ANSWER: usize = 8;
+}
+
+const _: () = assert!(size_of::<metadata::Request>() == 24);
+
+/// NETDEV_XSK_FLAGS_TX_TIMESTAMP: the driver stamps what it sends without a copy.
+pub const DRIVER_STAMPS: u64 = 1;
+/// NETDEV_XSK_FLAGS_TX_CHECKSUM: it fills in checksums of that.
+pub const DRIVER_CHECKSUMS: u64 = 2;
+
 /// XDP_RING_NEED_WAKEUP in a ring's flags.
 pub const RING_NEEDS_WAKEUP: u32 = 1;
 

@@ -167,6 +167,7 @@ static int ignore(void *user, const struct netring_packet *packets, size_t count
     CALL(queue_send_batch, QUEUE, false, &frame, sizeof frame, 1, 0) \
     CALL(queue_send_packet, QUEUE, false, NULL, out.packets, sizeof out.packets[0], 1, 0) \
     CALL(queue_forward, QUEUE, false, NULL, out.packets, sizeof out.packets[0], 1) \
+    CALL(queue_timestamps, QUEUE, false, out.timestamps, sizeof out.timestamps[0], 4) \
     CALL(queue_results, QUEUE, false, out.results, sizeof out.results[0], 4) \
     CALL(queue_transmit_stats, QUEUE, false, &out.injector_stats, sizeof out.injector_stats)
 
