@@ -130,6 +130,11 @@ static void test_hold_all(const struct xdp_mode *mode)
         send_stream(sender, first, FRAMES);
         queue_await(a.queue, FRAMES);
         frames_are(a.queue, FRAMES, 0, "in the ring");
+        stats = queue_stats(a.queue);
+        ok(stats.pending == FRAMES && stats.received == stats.delivered + FRAMES &&
+               stats.delivered == round * (uint64_t)FRAMES,
+           "%s: %llu received, %llu of them pending", mode->name,
+           (unsigned long long)stats.received, (unsigned long long)stats.pending);
         take_all(a.queue, blocks);
         frames_are(a.queue, 0, FRAMES, "held");
         stats = queue_stats(a.queue);

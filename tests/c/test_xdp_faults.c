@@ -121,6 +121,7 @@ static bool test_open(const struct xdp_mode *mode)
     struct injection injection = {.job = opens, .user = &c, .at = -1};
     struct footprint before = footprint_now();
     int calls, failures = 0;
+    bool slow = tap_patience(1) > 1;
     size_t turn = 0;
 
     c.config.rx_frames = c.config.tx_frames = 64;
@@ -138,7 +139,7 @@ static bool test_open(const struct xdp_mode *mode)
 
             /* One errno for those that only ask, and in SKB mode, which differs in little. */
             if ((!is_step(injection.numbers[at]) || mode->mode == NETRING_MODE_SKB) &&
-                i != (size_t)at % 3)
+                (i != (size_t)at % 3 || (slow && at % 4 != 0)))
                 continue;
             pair = &pairs[turn++ % COUNT(pairs)];
             injection.at = at;
@@ -153,8 +154,8 @@ static bool test_open(const struct xdp_mode *mode)
                 tap_diag("  %s: %s", wrong, c.rc ? c.error.message : "");
         }
     }
-    ok(calls > 20 && failures > 20, "%s: open makes %d system calls; %d failures are told",
-       mode->name, calls, failures);
+    ok(calls > 20 && failures > (slow ? 5 : 20),
+       "%s: open makes %d system calls; %d failures are told", mode->name, calls, failures);
     return true;
 }
 

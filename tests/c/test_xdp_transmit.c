@@ -308,8 +308,10 @@ static void test_smaller_mtu(const struct xdp_mode *mode)
     sink_is_empty(&sink, mode->name);
     if (is_int(netring_queue_results(a.queue, result, sizeof *result, 2), 1, "%s: one result",
                mode->name))
-        ok(result[0].cookie == slots[1].cookie && result[0].code < 0, "%s: %s (%s)", mode->name,
-           netring_err_name(result[0].code), strerror(result[0].os_errno));
+        /* Before Linux 6.17 the kernel does not tell which. */
+        ok(result[0].cookie == (xdp_kernel(6, 17) ? slots[1].cookie : 0) && result[0].code < 0,
+           "%s: %s (%s)", mode->name, netring_err_name(result[0].code),
+           strerror(result[0].os_errno));
     stats = queue_sent(a.queue);
     is_int(stats.refused + stats.dropped, 1, "%s: is counted", mode->name);
     is_int(stats.completed, 2, "%s: as are the others", mode->name);
@@ -351,7 +353,7 @@ static void test_dropped(void)
         while ((told = netring_queue_results(a.queue, results, sizeof *results, COUNT(results))) >
                0) {
             for (int k = 0; k < told; k++) {
-                wrong += results[k].code >= 0 || results[k].cookie <= last;
+                wrong += results[k].code >= 0 || (xdp_kernel(6, 17) && results[k].cookie <= last);
                 last = results[k].cookie;
             }
             results_seen += (uint64_t)told;
@@ -602,6 +604,86 @@ static void test_copies(const struct xdp_mode *mode)
     xdp_close(a.xdp);
 }
 
+/* ---- received packets, by copy ---- */
+
+static int send_all(struct netring_queue *queue, struct netring_block *block)
+{
+    struct netring_packet packets[64];
+    int sent = 0, n, rc;
+
+    while ((n = netring_block_read(block, packets, sizeof *packets, COUNT(packets))) > 0) {
+        rc = netring_queue_send_packet(queue, block, packets, sizeof *packets, (size_t)n,
+                                       (int)tap_patience(1000));
+        if (rc != n)
+            tap_bail("send_packet: %d of %d (%s)", rc, n, netring_err_name(rc));
+        sent += n;
+    }
+    return sent;
+}
+
+/* What a capture has received, its tags put back, and what another queue has, whose memory is
+ * another. */
+static void test_received(const struct xdp_mode *mode)
+{
+    enum { FRAMES = 300 };
+    struct netring_xdp_config config = send_config(mode), receives = send_config(mode);
+    struct netring_capture_config small = small_config();
+    struct netring_capture *capture = capture_open("vc", &small);
+    struct xdp_one a = xdp_one("va", &config), c;
+    struct netring_packet packet;
+    struct netring_block *block;
+    int sender = net_sender("vd");
+    uint32_t sent = 0;
+
+    for (uint32_t first = 0; first < FRAMES; first += 50) {
+        uint32_t now = 0;
+
+        send_stream(sender, first, 50);
+        while (now < 50 &&
+               netring_capture_next_block(capture, (int)tap_patience(1000), &block) == 1) {
+            now += (uint32_t)send_all(a.queue, block);
+            netring_block_release(block);
+        }
+        sent += now;
+        sink_is_stream(&sink, first, 50, "of a capture");
+    }
+    is_int(sent, FRAMES, "%s: received by a capture, sent by a queue", mode->name);
+    capture_close(capture);
+    receives.redirect = NETRING_REDIRECT_ALL;
+    c = xdp_one("vc", &receives);
+    for (uint32_t first = 0; first < FRAMES; first += 50) {
+        send_stream(sender, first, 50);
+        queue_await(c.queue, 50);
+        block = queue_block(c.queue, 50);
+        is_int(send_all(a.queue, block), 50, "%s: received by a queue, sent by another",
+               mode->name);
+        netring_block_release(block);
+        sink_is_stream(&sink, first, 50, "of a queue");
+    }
+    queue_drains(a.queue, mode->name);
+    send_stream(sender, 0, 1);
+    queue_await(c.queue, 1);
+    block = queue_block(c.queue, 1);
+    netring_block_read(block, &packet, sizeof packet, 1);
+    is_int(netring_queue_send_packet(a.queue, block, NULL, sizeof packet, 1, 0), NETRING_EINVAL,
+           "%s: NULL", mode->name);
+    is_int(netring_queue_send_packet(a.queue, block, &packet, 8, 1, 0), NETRING_EINVAL,
+           "%s: a size", mode->name);
+    is_int(netring_queue_send_packet(a.queue, block, &packet, sizeof packet, 0, 0), NETRING_EINVAL,
+           "%s: none", mode->name);
+    netring_block_release(block);
+    is_int(netring_queue_send_packet(a.queue, block, &packet, sizeof packet, 1, 0), NETRING_EBADF,
+           "%s: a block that is released", mode->name);
+    sink_is_empty(&sink, mode->name);
+    no_results(a.queue, mode->name);
+    queue_is_idle(a.queue, mode->name);
+    queue_is_idle(c.queue, mode->name);
+    queue_adds_up(a.queue, mode->name);
+    xdp_close(a.xdp);
+    xdp_close(c.xdp);
+    close(sender);
+}
+
 /* Receive only, and an empty fill ring for who only sends. */
 static void test_no_tx(void)
 {
@@ -640,6 +722,7 @@ int main(void)
         test_lengths(&xdp_modes[i]);
         test_smaller_mtu(&xdp_modes[i]);
         test_copies(&xdp_modes[i]);
+        test_received(&xdp_modes[i]);
         test_down(&xdp_modes[i]);
         test_gone(&xdp_modes[i]);
         test_threads(&xdp_modes[i]);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 const struct xdp_mode xdp_modes[2] = {{"native", NETRING_MODE_COPY}, {"SKB", NETRING_MODE_SKB}};
@@ -26,6 +27,15 @@ void xdp_enter(void)
     if (fd < 0)
         tap_skip_all("no AF_XDP socket: %s", strerror(errno));
     close(fd);
+}
+
+bool xdp_kernel(unsigned major, unsigned minor)
+{
+    unsigned is[2] = {0, 0};
+    struct utsname name;
+
+    return uname(&name) == 0 && sscanf(name.release, "%u.%u", &is[0], &is[1]) == 2 &&
+           (is[0] > major || (is[0] == major && is[1] >= minor));
 }
 
 /* ---- open and close ---- */

@@ -8,6 +8,8 @@
 /* As net_enter; where bpf(2) is refused (a user namespace gives no right to it), or the kernel has
  * no AF_XDP, the program is skipped. */
 void xdp_enter(void);
+/* Whether the kernel is that one or later. */
+bool xdp_kernel(unsigned major, unsigned minor);
 /* Native (NETRING_MODE_COPY on veth) and SKB mode. */
 struct xdp_mode {
     const char *name;
