@@ -826,6 +826,23 @@ fn metadata() {
     for name in ["y0", "y1", "bridge"] {
         ip(&format!("link set {name} up"));
     }
+    // Another driver's interface where the one was, and none.
+    let asked = |ifindex| Request {
+        rx_metadata: true,
+        ..request(ifindex, Mode::Copy, Selection::Everything)
+    };
+    ip("link add z0 index 77 type veth peer name z1");
+    let (program, _) = Program::open(asked(77)).unwrap();
+    if program.beside().is_some() {
+        program.swap(Selection::Nothing).unwrap();
+        ip("link delete z0");
+        let gone = program.swap(Selection::Nothing).unwrap_err();
+        assert_eq!(gone.kind, Kind::InterfaceNotFound, "{gone}");
+        ip("link add z0 index 77 type bridge");
+        let gone = program.swap(Selection::Nothing).unwrap_err();
+        assert_eq!(gone.kind, Kind::InterfaceNotFound, "{gone}");
+    }
+    drop(program);
     let sender = Packets::new(index("y0"));
     let ipv4 = of_type(0x800);
     for frags in [false, true] {
@@ -872,6 +889,19 @@ fn metadata() {
             hashes.dedup();
             assert!(hashes.len() > 4, "{hashes:x?}");
         }
+        // Elsewhere its number is another interface's, or nobody's.
+        std::thread::scope(|scope| {
+            let elsewhere = || {
+                // SAFETY: a number; this thread alone is changed.
+                assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+                let error = program.swap(Selection::Everything).unwrap_err();
+                assert_eq!((error.kind, &*error.option), (Kind::Config, "interface"), "{error}");
+                ip(&format!("link add z0 index {} type veth peer name z1 index 99", pair.x0));
+                let error = program.swap(Selection::Everything).unwrap_err();
+                assert_eq!((error.kind, &*error.option), (Kind::Config, "interface"), "{error}");
+            };
+            scope.spawn(elsewhere).join().unwrap();
+        });
         drop(program);
         // Without it nothing is there.
         let (program, _) = open(pair.x0, Mode::Auto, Selection::Everything);

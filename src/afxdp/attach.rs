@@ -10,6 +10,7 @@ use crate::sys::btf;
 use crate::sys::ethtool::{ETH_FLAG_LRO, ETH_FLAG_RXVLAN, Ethtool};
 use crate::sys::link::{Link, Links, NAME};
 use crate::sys::netdev::Netdev;
+use crate::sys::socket::any_socket;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// NETDEV_XDP_ACT_BASIC: the driver runs XDP programs.
@@ -32,12 +33,33 @@ pub struct Interface {
     index: u32,
     /// Of the interface's network namespace; `None`: there are no more descriptors.
     ethtool: Option<Ethtool>,
+    /// As whose a program may be loaded that calls the driver.
+    identity: Option<Identity>,
+}
+
+/// What the caller's network namespace has at an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    namespace: u64,
+    /// `None`: there is no such interface, or its driver has no name.
+    driver: Option<[u8; 32]>,
+}
+
+impl Identity {
+    /// `None`: the kernel does not say.
+    fn of(index: u32) -> Option<Self> {
+        let namespace = any_socket().and_then(|socket| socket.namespace_cookie()).ok()?;
+        let ethtool = Ethtool::open().ok()?;
+        let driver = ethtool.name(index).and_then(|name| ethtool.driver(&name));
+        Some(Self { namespace, driver: driver.ok() })
+    }
 }
 
 impl Interface {
     /// Called in the interface's network namespace; `name` is for words.
     pub fn new(name: &str, index: u32) -> Self {
-        Self { name: name.to_string(), index, ethtool: Ethtool::open().ok() }
+        let identity = Identity::of(index);
+        Self { name: name.to_string(), index, ethtool: Ethtool::open().ok(), identity }
     }
 
     /// What the kernel says; `None`: it does not answer.
@@ -99,7 +121,8 @@ impl Interface {
     pub fn beside(&self) -> std::result::Result<Beside, (Option<i32>, String)> {
         let features = Netdev::open().and_then(|mut netdev| netdev.one(self.index));
         let told = features.map_or(0, |features| features.rx_metadata);
-        if told & (RX_TIMESTAMP | RX_HASH | RX_VLAN_TAG) == 0 {
+        let known = self.identity.is_some_and(|identity| identity.driver.is_some());
+        if told & (RX_TIMESTAMP | RX_HASH | RX_VLAN_TAG) == 0 || !known {
             return Err((None, format!("the driver of {} tells none (Linux 6.6)", self.name)));
         }
         let found = btf::functions([
@@ -117,6 +140,26 @@ impl Interface {
             hash: asked(RX_HASH, hash),
             tag: asked(RX_VLAN_TAG, tag),
         })
+    }
+
+    /// Whether a program that is loaded now for the interface's index would be for this
+    /// one: the kernel looks the index up in the caller's network namespace, and
+    /// BPF_LINK_UPDATE does not check what it found. The functions of one driver must not be
+    /// called with the packets of another.
+    pub fn is_here(&self) -> Result<()> {
+        let now = Identity::of(self.index);
+        if let (Some(then), Some(now)) = (self.identity, now) {
+            if then.namespace == now.namespace {
+                let same = then.driver.is_some() && then.driver == now.driver;
+                return if same { Ok(()) } else { Err(self.gone()) };
+            }
+        }
+        let message = format!(
+            "{} is not in this network namespace: a filter with RX metadata is set in the one of \
+             the open",
+            self.name
+        );
+        Err(Error::config("interface", message))
     }
 
     /// Attaches, in the driver first; the steps down are added.

@@ -208,6 +208,9 @@ impl Program {
         let Some(map) = &self.map else {
             return Err(Error::config("map_fd", "there is no map to redirect into"));
         };
+        if self.beside.is_some() {
+            self.interface.is_here()?;
+        }
         let options =
             Options { beside: self.beside, ..options(map, self.frags, self.hardware_type) };
         let loaded = load(selection, &options).map_err(|refused| as_filter(refused.error))?;
