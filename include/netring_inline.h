@@ -227,10 +227,10 @@ static inline int netring_cursor_next(struct netring_cursor *cursor)
 }
 
 /* A hint, after netring_cursor_next returned 1: a packet further on, so many behind the current
- * one, will be looked at soon. It pays where packets lie far apart and little is done with each: 8
- * ahead over a block of AF_XDP; measure it. In a packet ring the place is guessed by the length of
- * the current record. Without effect on what the walk finds, and with compilers that know no such
- * hint. */
+ * one, will be looked at soon. Whether it pays depends on the machine and on what is done with a
+ * packet: measure it, 8 ahead over a block of AF_XDP. In a packet ring the place is guessed by the
+ * length of the current record. Without effect on what the walk finds, and with compilers that know
+ * no such hint. */
 static inline void netring_cursor_prefetch(const struct netring_cursor *cursor, uint32_t ahead)
 {
 #if defined(__GNUC__)
