@@ -13,10 +13,21 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- time ---- */
+
+uint32_t kernel_version(void)
+{
+    struct utsname name;
+    unsigned major = 0, minor = 0, patch = 0;
+
+    if (uname(&name) != 0 || sscanf(name.release, "%u.%u.%u", &major, &minor, &patch) < 2)
+        tap_bail("uname");
+    return major << 16 | minor << 8 | (patch > 255 ? 255 : patch);
+}
 
 int64_t clock_ns(int clock)
 {

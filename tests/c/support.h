@@ -17,6 +17,9 @@
 #define KIB 1024u
 #define MIB (1024u * 1024u)
 
+/* The running kernel, as in netring_capture_info: 0x060c00 is Linux 6.12. */
+uint32_t kernel_version(void);
+
 /* ---- time ---- */
 int64_t clock_ns(int clock);
 int64_t now_ms(void); /* CLOCK_MONOTONIC */

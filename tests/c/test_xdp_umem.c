@@ -783,6 +783,14 @@ static void test_segments(const struct xdp_mode *mode, bool linear)
     }
     config.flags |= NETRING_XDP_MULTI_BUFFER | (linear ? NETRING_XDP_LINEAR : 0);
     config.rx_frames = 256;
+    if (kernel_version() < 0x060600) {
+        static const struct failure no_program = {NETRING_EXDP, EINVAL, "BPF_PROG_LOAD", {"5.18"}};
+        static const struct failure no_socket = {NETRING_EBIND, EINVAL, "bind", {"6.6"}};
+
+        xdp_open_fails("segments before Linux 6.6", "ja", NULL, 0, &config,
+                       kernel_version() < 0x051200 ? &no_program : &no_socket);
+        return;
+    }
     a = xdp_one("ja", &config);
     for (uint32_t round = 0; round < 30 && !wrong; round++) {
         int sender = net_sender("jb");
