@@ -11,16 +11,6 @@ enum { FRAMES = 300 };
 
 static uint8_t packet[2048];
 
-static uint32_t kernel_version(void)
-{
-    struct netring_xdp_config config = xdp_config(NETRING_REDIRECT_NONE, NETRING_MODE_SKB);
-    struct xdp_one a = xdp_one("va", &config);
-    uint32_t version = xdp_info(a.xdp).kernel_version;
-
-    xdp_close(a.xdp);
-    return version;
-}
-
 static uint64_t now_ns(void)
 {
     struct timespec now;
