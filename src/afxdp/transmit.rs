@@ -436,12 +436,12 @@ impl Transmit {
         Ok(())
     }
 
-    /// Takes back the frames that the kernel is done with.
-    pub(super) fn reclaim(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
+    /// Takes back the frames that the kernel is done with; false: there were none.
+    pub(super) fn reclaim(&mut self) -> bool {
+        let Some(kernel) = &mut self.kernel else { return false };
         let count = kernel.completion.available(1);
         if count == 0 {
-            return;
+            return false;
         }
         let mut foreign: Vec<u32> = Vec::new();
         for at in 0..count {
@@ -469,6 +469,7 @@ impl Transmit {
         if !foreign.is_empty() {
             self.send_home(&foreign);
         }
+        true
     }
 
     fn send_home(&mut self, frames: &[u32]) {
@@ -563,18 +564,26 @@ impl Transmit {
             let moved = match result {
                 Ok(()) if self.way.zero_copy => return Ok(()),
                 Ok(()) => {
-                    // It ends early only with an error.
-                    self.in_ring.clear();
-                    self.ring_from = kernel.ring.submitted();
-                    return Ok(());
+                    // All of it was taken, which every kernel then tells; or the completion ring
+                    // has no room, where frames that are in flight count.
+                    self.were_taken(taken);
+                    if self.in_ring.is_empty() {
+                        return Ok(());
+                    }
+                    if !self.reclaim() {
+                        self.stats.full_socket += 1;
+                        self.not_before = clock::monotonic() + PAUSE;
+                        return Ok(());
+                    }
+                    true
                 }
                 Err(Errno(libc::EBUSY)) if !self.way.zero_copy => {
-                    self.one_was_dropped(taken);
+                    let moved = self.one_was_dropped(taken);
                     if !self.interface.keeps_carrier(&self.ask, clock::monotonic()) {
                         self.interface.set_down();
                         return Err(link_down());
                     }
-                    true
+                    moved
                 }
                 Err(Errno(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENOMEM)) => {
                     self.were_taken(taken)
@@ -616,10 +625,10 @@ impl Transmit {
 
     /// The kernel has taken what is before `taken`, and the driver dropped the last of it.
     /// Where that was the first one that it took, kernels do not tell yet that it was
-    /// taken (xsk_generic_xmit: only with a frame sent).
-    fn one_was_dropped(&mut self, taken: u32) {
+    /// taken (xsk_generic_xmit: only with a frame sent). False: there was none.
+    fn one_was_dropped(&mut self, taken: u32) -> bool {
         self.were_taken(taken.wrapping_sub(1));
-        let Some((cookie, length)) = self.in_ring.pop_front() else { return };
+        let Some((cookie, length)) = self.in_ring.pop_front() else { return false };
         self.ring_from = self.ring_from.wrapping_add(1);
         self.stats.handed -= 1;
         self.stats.handed_bytes -= u64::from(length);
@@ -631,6 +640,7 @@ impl Transmit {
         }
         let cookie = if self.way.tells_taken { cookie } else { 0 };
         self.tell(Refusal { cookie, kind: Kind::Io, os: libc::EBUSY });
+        true
     }
 
     fn tell(&mut self, refusal: Refusal) {

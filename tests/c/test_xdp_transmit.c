@@ -322,6 +322,31 @@ static void test_smaller_mtu(const struct xdp_mode *mode)
     xdp_close(a.xdp);
 }
 
+/* The completion ring holds far fewer frames than are sent: the kernel ends a kick without an error
+ * then. What it left is not taken for sent. */
+static void test_small_completion_ring(const struct xdp_mode *mode)
+{
+    enum { MANY = 512 };
+    struct netring_xdp_config config = send_config(mode);
+    struct netring_injector_stats stats;
+    struct xdp_one a;
+
+    config.tx_frames = MANY;
+    config.completion_ring = 64;
+    a = xdp_one("va", &config);
+    queue_commit_stream(a.queue, 0, MANY);
+    flushes(a.queue);
+    stats = queue_sent(a.queue);
+    ok(stats.full_socket > 0 || stats.completed == MANY,
+       "a small completion ring: all are sent, or there was no room");
+    queue_drains(a.queue, "a small completion ring");
+    sink_is_stream(&sink, 0, MANY, "a small completion ring");
+    no_results(a.queue, "a small completion ring");
+    queue_adds_up(a.queue, "a small completion ring");
+    queue_is_idle(a.queue, "a small completion ring");
+    xdp_close(a.xdp);
+}
+
 /* The receiver's ring is full: what veth drops is told, frame by frame. */
 static void test_dropped(void)
 {
@@ -723,6 +748,7 @@ int main(void)
         test_smaller_mtu(&xdp_modes[i]);
         test_copies(&xdp_modes[i]);
         test_received(&xdp_modes[i]);
+        test_small_completion_ring(&xdp_modes[i]);
         test_down(&xdp_modes[i]);
         test_gone(&xdp_modes[i]);
         test_threads(&xdp_modes[i]);
