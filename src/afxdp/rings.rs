@@ -21,7 +21,7 @@ use crate::sys::xdp::{Descriptor, RING_NEEDS_WAKEUP, RingKind, RingOffsets};
 use crate::sys::{Errno, Result};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// What a ring holds.
 pub(super) trait Entry: Copy {}
@@ -234,8 +234,10 @@ impl<T: Entry> Producer<T> {
         self.submitted
     }
 
-    /// Whether the driver waits for a kick.
+    /// Whether the driver waits for a kick. It sets the flag, and looks at the ring once more
+    /// or not; what was submitted must not become visible only after this look at the flag.
     pub(super) fn needs_wakeup(&self) -> bool {
+        fence(Ordering::SeqCst);
         self.shared.needs_wakeup()
     }
 }
