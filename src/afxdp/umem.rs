@@ -352,6 +352,7 @@ impl Umem {
     pub(super) fn take(self: &Arc<Self>, count: u32) -> Option<Frames> {
         let now = clock::monotonic();
         let mut free = self.free.lock();
+        join(&mut free, now);
         let found = free.iter().position(|one| {
             one.from <= now && one.frames.end.saturating_sub(one.frames.start) >= count
         })?;
@@ -368,20 +369,7 @@ impl Umem {
     fn put(&self, frames: Range<u32>, used: bool) {
         let from =
             if used { clock::monotonic().saturating_add(QUARANTINE) } else { Duration::ZERO };
-        let mut free = self.free.lock();
-        let mut whole = Free { frames, from };
-        // With its neighbours, where they are free: ranges do not get smaller and smaller.
-        free.retain(|one| {
-            let touches =
-                one.frames.end == whole.frames.start || whole.frames.end == one.frames.start;
-            if touches {
-                whole.frames.start = whole.frames.start.min(one.frames.start);
-                whole.frames.end = whole.frames.end.max(one.frames.end);
-                whole.from = whole.from.max(one.from);
-            }
-            !touches
-        });
-        free.push(whole);
+        self.free.lock().push(Free { frames, from });
     }
 
     /// XDP_UMEM_REG of all of it.
@@ -402,6 +390,19 @@ impl Umem {
         // uses them, whoever unmaps them; a queue keeps this value as long as its socket.
         unsafe { socket.register(umem) }
     }
+}
+
+/// Makes one of neighbours that may be taken: ranges do not get smaller and smaller. Those
+/// that may not yet do not hold up the others.
+fn join(free: &mut Vec<Free>, now: Duration) {
+    free.sort_unstable_by_key(|one| one.frames.start);
+    free.dedup_by(|next, one| {
+        let joins = one.frames.end == next.frames.start && one.from <= now && next.from <= now;
+        if joins {
+            one.frames.end = next.frames.end;
+        }
+        joins
+    });
 }
 
 fn no_memory(errno: Errno, layout: &Layout) -> Error {
@@ -523,5 +524,10 @@ mod tests {
         assert!(umem.take(100).is_none());
         std::thread::sleep(QUARANTINE);
         assert!(umem.take(100).is_some());
+        // Nobody else has to wait for that.
+        let mut used = umem.take(40).unwrap();
+        used.set_used();
+        drop(used);
+        assert_eq!(umem.take(60).unwrap().range, 40..100);
     }
 }
