@@ -592,7 +592,10 @@ impl Transmit {
                     self.interface.forget();
                     return Err(link_down());
                 }
-                Err(Errno(libc::ENXIO | libc::ENODEV)) => return Err(self.refuse_all()),
+                // Drivers say so, too, where the program is off the interface (i40e, ixgbe).
+                Err(Errno(libc::ENXIO | libc::ENODEV)) if self.is_gone_now() => {
+                    return Err(self.refuse_all());
+                }
                 Err(errno) => {
                     return Err(Error::new(
                         Kind::Io,
@@ -609,6 +612,11 @@ impl Transmit {
                 return Ok(());
             }
         }
+    }
+
+    fn is_gone_now(&mut self) -> bool {
+        self.look();
+        self.interface.is_gone()
     }
 
     /// The kernel says that it has taken what is before `taken` in the ring; false: nothing
