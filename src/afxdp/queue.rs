@@ -547,6 +547,9 @@ impl Queue {
                 return Ok(None);
             }
             self.look_for_removal(nap);
+            if nap >= LONGEST_NAP {
+                self.transmit()?.kick_for_sent();
+            }
             if nap.is_zero() {
                 // Softirqs of this CPU, and other threads, have a chance first.
                 std::thread::yield_now();

@@ -546,6 +546,18 @@ impl Transmit {
         self.kick().map(|()| handed)
     }
 
+    /// Has a driver tell what it has sent, for somebody who waits: some look only when they
+    /// are kicked, with nothing new to send, too.
+    pub(super) fn kick_for_sent(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        let is_wanted = !self.way.need_wakeup || kernel.ring.needs_wakeup();
+        if self.way.zero_copy && self.in_flight > 0 && is_wanted {
+            self.stats.kicks += 1;
+            // What stands in the way is told where frames are handed over.
+            let _ = kernel.socket.kick_transmit();
+        }
+    }
+
     /// Has the kernel take what is in the ring.
     fn kick(&mut self) -> Result<()> {
         let mut idle = 0;
