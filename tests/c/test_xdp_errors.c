@@ -620,9 +620,11 @@ static void test_own(void)
     /* A queue that somebody else has put a socket in for. */
     {
         int socket_fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
-        uint32_t key = 0;
+        uint32_t key = 0, entries = 64;
         union bpf_attr entry;
 
+        /* Linux 7.3 wants something to receive into. */
+        setsockopt(socket_fd, SOL_XDP, XDP_RX_RING, &entries, sizeof entries);
         memset(&entry, 0, sizeof entry);
         entry.map_fd = (uint32_t)map;
         entry.key = (uintptr_t)&key;
