@@ -46,6 +46,8 @@ static struct holder holder_start(const char *interface, const uint32_t *queue,
         char say = rc == 0 ? 'o' : 'x';
         unsigned ms = 0;
 
+        close(to[1]); /* or it would outlive a parent that gives up */
+        close(from[0]);
         if (write(from[1], &say, 1) != 1 || read(to[0], &ms, sizeof ms) != sizeof ms)
             _exit(1);
         usleep(ms * 1000);
