@@ -446,19 +446,16 @@ impl Transmit {
         let mut foreign: Vec<u32> = Vec::new();
         for at in 0..count {
             let offset = self.frames.umem.offset(kernel.completion.peek(at));
-            match self.frames.umem.layout().frame_at(offset) {
-                Some((frame, _)) => match self.frames.place(frame) {
-                    Some(place) => {
-                        if let Some(stamps) = &mut self.stamps {
-                            stamps.take(&self.frames.umem, place, offset);
-                        }
-                        self.free.push(frame);
-                    }
-                    None => foreign.push(frame),
-                },
-                // No kernel says so; the frame is lost, and shows as one in flight.
-                None => {}
+            // No kernel says so; the frame is lost then, and shows as one in flight.
+            let Some((frame, _)) = self.frames.umem.layout().frame_at(offset) else { continue };
+            let Some(place) = self.frames.place(frame) else {
+                foreign.push(frame);
+                continue;
+            };
+            if let Some(stamps) = &mut self.stamps {
+                stamps.take(&self.frames.umem, place, offset);
             }
+            self.free.push(frame);
         }
         kernel.completion.release(count);
         let dropped = self.dropped_back.min(count.into());

@@ -36,6 +36,7 @@ stty -F /dev/ttyS1 raw -echo
 while read -r module; do
     insmod "/modules/$module" || echo "$module was not loaded"
 done </modules/order
+# shellcheck disable=SC3045 # busybox has it
 ulimit -l 8192 # as it is where a machine has an init of its own
 ip link set lo up
 for link in eth0 eth1; do
