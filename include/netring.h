@@ -3989,7 +3989,8 @@ int netring_queue_dispatch(struct netring_queue *queue,
  * for level- and edge-triggered loops that take blocks until there is none. Of frames
  * that were sent nothing tells. Returns the descriptor, 0 or more.
  *
- * Errors: NETRING_EBADF, not a queue. MT-Safe.
+ * Errors: NETRING_EBADF, not a queue. NETRING_EIO, the kernel does not let it be watched.
+ * MT-Safe.
  * Ownership: the queue's; do not close it, read from it, or use it after
  * netring_xdp_close.
  */

@@ -168,7 +168,12 @@ impl Layout {
     }
 
     /// Where a frame begins.
+    #[inline]
     fn offset(&self, frame: u32) -> u64 {
+        // A frame of a power of two leaves no rest of a page.
+        if let Some(shift) = self.shift {
+            return u64::from(frame).checked_shl(shift).unwrap_or(0);
+        }
         let per_page = self.per_page.max(1);
         let (page, rest) = (frame.checked_div(per_page), frame.checked_rem(per_page));
         let page = u64::from(page.unwrap_or(0)).saturating_mul(self.page);

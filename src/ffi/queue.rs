@@ -201,7 +201,8 @@ pub unsafe extern "C" fn netring_queue_dispatch(
 /// for level- and edge-triggered loops that take blocks until there is none. Of frames
 /// that were sent nothing tells. Returns the descriptor, 0 or more.
 ///
-/// Errors: NETRING_EBADF, not a queue. MT-Safe.
+/// Errors: NETRING_EBADF, not a queue. NETRING_EIO, the kernel does not let it be watched.
+/// MT-Safe.
 /// Ownership: the queue's; do not close it, read from it, or use it after
 /// netring_xdp_close.
 ///
@@ -209,7 +210,7 @@ pub unsafe extern "C" fn netring_queue_dispatch(
 /// None: any value is checked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netring_queue_fd(queue: *mut netring_queue) -> c_int {
-    on_queue(queue, |queue| Ok(queue.fd()))
+    on_queue(queue, |queue| queue.fd())
 }
 
 /// Ends one wait for packets: the present or the next of netring_queue_next_block,
