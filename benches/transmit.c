@@ -19,6 +19,7 @@
  * allowed to make one).
  */
 #include "common.h"
+#include "cpu.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -459,41 +460,6 @@ static bool is_possible(const struct way *way)
 
 /* ---- measuring ---- */
 
-static int softirq_thread = -1; /* schedstat of ksoftirqd of our CPU */
-
-static void stay_on(int cpu)
-{
-    cpu_set_t here;
-
-    CPU_ZERO(&here);
-    CPU_SET(cpu, &here);
-    must(sched_setaffinity(0, sizeof here, &here) == 0, "sched_setaffinity");
-    for (int pid = 2; pid < 1000 && softirq_thread < 0; pid++) {
-        char path[64], name[32] = "", want[32];
-        FILE *file;
-
-        snprintf(path, sizeof path, "/proc/%d/comm", pid);
-        snprintf(want, sizeof want, "ksoftirqd/%d\n", cpu);
-        file = fopen(path, "re");
-        if (file == NULL)
-            continue;
-        if (fgets(name, sizeof name, file) && strcmp(name, want) == 0) {
-            snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
-            softirq_thread = open(path, O_RDONLY | O_CLOEXEC);
-        }
-        fclose(file);
-    }
-}
-
-static int64_t cpu_ns(void)
-{
-    char text[128] = "";
-
-    if (softirq_thread >= 0 && pread(softirq_thread, text, sizeof text - 1, 0) < 0)
-        text[0] = 0;
-    return clock_ns(CLOCK_THREAD_CPUTIME_ID) + atoll(text);
-}
-
 /* CPU time of sending a packet in nanoseconds; negative where not all arrived. */
 static double cost(const struct way *way, uint32_t batch)
 {
@@ -692,7 +658,7 @@ int main(int argc, char **argv)
         batches[0] > MOST_BATCH)
         tap_bail("usage: transmit [-r ROUNDS] [-b BATCH] [all | DEVICE...]");
     every = optind < argc && strcmp(argv[optind], "all") == 0;
-    stay_on(1);
+    must(stay_on(1), "sched_setaffinity");
     net_enter();
     devices_make(optind < argc);
     buffers_new();
