@@ -2,8 +2,8 @@
 //!
 //! In this order: the program is attached, which says whether the driver runs it, while
 //! its map is empty and every packet passes to the host's stack; the sockets are bound,
-//! zero-copy or not; their fill rings are full from before that; then they go into the
-//! map, and packets come. At the end the other way round: first the program, so that the
+//! zero-copy or not; their fill rings are filled; then they go into the map, and packets
+//! come. At the end the other way round: first the program, so that the
 //! driver has nothing to redirect into sockets that go.
 
 use super::config::{Mode, Redirect, Sizes, Step, XdpConfig, flags};
@@ -109,8 +109,6 @@ struct Opening<'a> {
     facts: Facts,
     sizes: Sizes,
     common: Arc<Common>,
-    /// A socket in the interface's network namespace, to ask about it.
-    ask: Arc<Socket>,
     /// Packets have metadata in front.
     metadata: bool,
 }
@@ -214,9 +212,16 @@ impl Xdp {
         let queues = queues(wanted, bindable, &name)?;
         let sizes = config.fitting(queues.len() as u64)?;
         let ifindex = facts.interface.link.index;
+        let ask = any_socket().map_err(|errno| {
+            let words =
+                format!("a socket to ask {name} by was refused: {errno}; raise `ulimit -n`");
+            Error::new(Kind::Io, "interface", words).with_os(errno.0)
+        })?;
         let common = Arc::new(Common {
             removal: LinkWatch::open(Watched::Removal(ifindex)).ok(),
             gone: AtomicBool::new(false),
+            ask: Arc::new(ask),
+            ifindex,
         });
         let filter = configured(config)?;
         let request = Request {
@@ -234,15 +239,9 @@ impl Xdp {
         };
         let (program, mut steps) = Program::open(request)?;
         let max_segments = facts.interface.xdp.map_or(0, |xdp| xdp.max_segments);
-        let ask = any_socket().map_err(|errno| {
-            let words =
-                format!("a socket to ask {name} by was refused: {errno}; raise `ulimit -n`");
-            Error::new(Kind::Io, "interface", words).with_os(errno.0)
-        })?;
-        let ask = Arc::new(ask);
         let theirs = config.has(flags::MAP_FD);
         let metadata = config.has(flags::RX_METADATA) && (theirs || program.beside().is_some());
-        let opening = Opening { name: &name, config, facts, sizes, common, ask, metadata };
+        let opening = Opening { name: &name, config, facts, sizes, common, metadata };
         opening.wait_for_carrier();
         let bound = MemoryBound::now(config.memory_limit).bytes;
         let only_program = config.has(flags::PROGRAM_ONLY);
@@ -539,9 +538,10 @@ impl Opening<'_> {
         let until = clock::monotonic() + patience;
         loop {
             let running = self
+                .common
                 .ask
                 .interface_name(self.ifindex())
-                .and_then(|name| self.ask.interface_flags(&name))
+                .and_then(|name| self.common.ask.interface_flags(&name))
                 .map_or(true, |flags| flags & libc::IFF_RUNNING as u32 != 0);
             if running || clock::monotonic() >= until {
                 return;
@@ -800,7 +800,7 @@ impl Ready {
         };
         let transmit = self.tx.zip(self.transmit).map(|(frames, ring)| {
             let leaving = Leaving::new(link.index, link.hardware, link.mtu);
-            let ask = Arc::clone(&opening.ask);
+            let ask = Arc::clone(&opening.common.ask);
             let socket = Arc::clone(&self.socket);
             Transmit::new(frames, way, leaving, ask, socket, ring, self.completion)
         });

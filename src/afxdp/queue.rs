@@ -48,6 +48,20 @@ pub(super) struct Common {
     pub(super) removal: Option<LinkWatch>,
     /// It is.
     pub(super) gone: AtomicBool,
+    /// To ask about the interface: a socket of AF_XDP answers no ioctl.
+    pub(super) ask: Arc<Socket>,
+    pub(super) ifindex: u32,
+}
+
+impl Common {
+    /// Looks whether it is gone, where nobody tells.
+    fn look(&self) {
+        let unknown = [Errno(libc::ENODEV), Errno(libc::ENXIO)];
+        let asked = || self.ask.interface_name(self.ifindex);
+        if self.removal.is_none() && asked().is_err_and(|errno| unknown.contains(&errno)) {
+            self.gone.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// What was granted to a queue.
@@ -263,7 +277,8 @@ impl Queue {
     pub fn next_block(&self, timeout_ms: i32) -> Result<Option<Arc<Block>>> {
         let deadline = Deadline::after(timeout_ms);
         loop {
-            if self.signals.is_closing() {
+            // A signal handler may have forked: the rings are not there in a child.
+            if self.signals.is_closing() || !self.receive.umem().is_ours() {
                 return Err(closed());
             }
             if let Some(block) = self.take()? {
@@ -307,6 +322,10 @@ impl Queue {
         waited.map_err(|errno| {
             Error::new(Kind::Io, "epoll", format!("waiting failed: {errno}")).with_os(errno.0)
         })?;
+        if !self.receive.umem().is_ours() {
+            return Err(closed());
+        }
+        self.common.look();
         if woken_up && !self.receive.has_any() && self.signals.take_wakeup(true) {
             return Err(woken());
         }
@@ -555,7 +574,8 @@ impl Queue {
         loop {
             {
                 let mut transmit = self.transmit()?;
-                if self.signals.is_closing() {
+                // As in `next_block`.
+                if self.signals.is_closing() || !self.receive.umem().is_ours() {
                     return Err(closed());
                 }
                 if let Some(result) = done(&mut transmit) {
@@ -603,6 +623,7 @@ impl Queue {
                     self.common.gone.store(true, Ordering::Release);
                 }
             });
+            self.common.look();
         }
         self.common.gone.load(Ordering::Acquire)
     }
