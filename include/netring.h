@@ -3954,7 +3954,9 @@ int netring_queue_next_block(struct netring_queue *queue,
  * netring_queue_dispatch or netring_xdp_close on this queue. The packets of a block are
  * handed out one by one; netring_queue_fd does not tell of those that are left.
  *
- * This is the slower way: a call for every packet.
+ * This is the slower way: a call for every packet. Of one in several pieces
+ * (NETRING_PACKET_SEGMENTED) only the first can be had without its block:
+ * NETRING_XDP_LINEAR joins them.
  *
  * `size` is sizeof(struct netring_packet) of the caller's header.
  *
@@ -3969,7 +3971,8 @@ int netring_queue_next_packet(struct netring_queue *queue,
                               size_t size);
 
 /**
- * Hands packets to `callback`, up to 64 at a time, as netring_capture_dispatch.
+ * Hands packets to `callback`, up to 64 at a time, as netring_capture_dispatch. Of
+ * packets in several pieces only the first, as netring_queue_next_packet.
  *
  * Errors: as netring_queue_next_packet, where no packet was handed out before; else the
  * next call reports them. NETRING_EINVAL, `callback` is NULL. NETRING_EBUSY, another
