@@ -2,15 +2,14 @@
 //!
 //! In this order: the program is attached, which says whether the driver runs it, while
 //! its map is empty and every packet passes to the host's stack; the sockets are bound,
-//! zero-copy or not; their fill rings are filled; then they go into the map, and packets
-//! come. At the end the other way round: first the program, so that the
+//! zero-copy or not, with full fill rings; then they go into the map, and packets come. At the end the other way round: first the program, so that the
 //! driver has nothing to redirect into sockets that go.
 
 use super::config::{Mode, Redirect, Sizes, Step, XdpConfig, flags};
 use super::facts::{Facts, facts};
 use super::program::{Program, Request, Which};
 use super::queue::{Common, Parts, Queue, QueueInfo, XdpCounters};
-use super::receive::{Origin, Receive};
+use super::receive::{Origin, Receive, fill_up};
 use super::rings::{Consumer, Producer};
 use super::stamps::Abilities;
 use super::transmit::{Transmit, Way};
@@ -600,9 +599,10 @@ impl Opening<'_> {
                 Arc::new(Umem::new(&memory)?)
             }
         };
-        let ready = patiently(until, || self.prepare(number, &mut given, &umem))?;
+        let mut ready = patiently(until, || self.prepare(number, &mut given, &umem))?;
         // The same one again, which may be the caller's.
         patiently(until, || self.bind(&ready.socket, number, mode))?;
+        ready.rx.set_used();
         if mode != Mode::ZeroCopy && ready.tx.is_some() {
             grow_send_buffer(&ready.socket, umem.layout().frame_size, self.sizes.tx_frames);
         }
@@ -640,7 +640,8 @@ impl Opening<'_> {
                 .with_os(errno.0)
         };
         let ring = Consumer::map(&socket, RingKind::Receive, sizes.rx_ring).map_err(no_map)?;
-        let fill = Producer::map(&socket, RingKind::Fill, sizes.fill_ring).map_err(no_map)?;
+        let mut fill = Producer::map(&socket, RingKind::Fill, sizes.fill_ring).map_err(no_map)?;
+        fill_up(&rx, &mut fill);
         let completion =
             Consumer::map(&socket, RingKind::Completion, sizes.completion_ring).map_err(no_map)?;
         let transmit = match &tx {

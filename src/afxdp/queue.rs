@@ -209,6 +209,8 @@ impl Queue {
         if let Some(removal) = &queue.common.removal {
             queue.epoll.add(removal.fd(), libc::EPOLLIN, REMOVAL).map_err(no_waiter)?;
         }
+        // A driver that has looked at the fill ring by now looks again.
+        queue.receive.kick(false);
         Ok(queue)
     }
 

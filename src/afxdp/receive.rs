@@ -144,29 +144,32 @@ impl Kernel {
     }
 }
 
+/// Puts every frame into the fill ring, before the socket is bound: a driver with zero copy
+/// takes frames at the bind, and without any drops what comes until it is kicked.
+pub(super) fn fill_up(frames: &Frames, fill: &mut Producer<u64>) {
+    frames.range.clone().for_each(|frame| fill.push(frames.umem.address(frame)));
+    fill.submit();
+}
+
 impl Receive {
-    /// With every frame in the fill ring.
+    /// With every frame in the fill ring ([`fill_up`]).
     pub(super) fn new(
-        mut frames: Frames,
+        frames: Frames,
         origin: Origin,
         socket: Arc<Socket>,
         ring: Consumer<Descriptor>,
         fill: Producer<u64>,
     ) -> Self {
-        frames.set_used();
-        let has = vec![false; frames.count() as usize].into_boxed_slice();
-        let mut kernel = Kernel {
+        let kernel = Kernel {
             socket,
             ring,
             fill,
-            has,
-            count: 0,
+            has: vec![true; frames.count() as usize].into_boxed_slice(),
+            count: frames.count(),
             sequence: 1,
             out: BTreeMap::new(),
             late: Vec::new(),
         };
-        frames.range.clone().for_each(|frame| kernel.give(&frames, frame));
-        kernel.fill.submit();
         Self {
             frames,
             origin,
@@ -331,7 +334,7 @@ struct Pass<'a> {
     receive: &'a Arc<Receive>,
     packet: Packet,
     packets: Vec<Packet>,
-    frames: Vec<u32>,
+    frames: Vec<AtomicU32>,
     /// Where the frames of each packet begin, once one has several.
     starts: Option<Vec<u32>>,
     segments: Segments,
@@ -430,7 +433,7 @@ impl<'a> Pass<'a> {
         if let Some(starts) = &mut self.starts {
             starts.push(self.frames.len() as u32);
         }
-        self.frames.push(piece.frame);
+        self.frames.push(AtomicU32::new(piece.frame));
         self.packets.push(Packet {
             data: piece.data,
             caplen: piece.length,
@@ -490,7 +493,7 @@ impl<'a> Pass<'a> {
         let number = self.packets.len();
         let starts = self.starts.get_or_insert_with(|| (0..number as u32).collect());
         starts.push(self.frames.len() as u32);
-        self.frames.extend(whole.iter().map(|piece| piece.frame));
+        self.frames.extend(whole.iter().map(|piece| AtomicU32::new(piece.frame)));
         let len = whole.iter().fold(0_u32, |sum, piece| sum.saturating_add(piece.length));
         let mut packet = Packet { len, cookie: number as u64, ..self.template(whole[0]) };
         if self.receive.origin.linear {
@@ -515,7 +518,7 @@ impl<'a> Pass<'a> {
         let lease = Arc::new(Lease {
             receive: Arc::clone(receive),
             sequence,
-            frames: self.frames.into_iter().map(AtomicU32::new).collect(),
+            frames: self.frames,
             starts: self.starts.map(Vec::into_boxed_slice),
             _joined: self.joined,
         });
@@ -530,7 +533,7 @@ pub(super) struct Lease {
     /// The block's number.
     sequence: u64,
     /// In the order of packets; `FORWARDED`: no more the block's.
-    frames: Box<[AtomicU32]>,
+    frames: Vec<AtomicU32>,
     /// The first frame of each packet, where one has several.
     starts: Option<Box<[u32]>>,
     /// What packets of several frames were copied to.

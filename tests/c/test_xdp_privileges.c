@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/bpf.h>
+#include <linux/if_xdp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -207,8 +208,11 @@ static void test_nobody(const struct xdp_mode *mode)
     /* The sockets are open here, and not in the map any more. */
     for (uint32_t i = 0; i < QUEUES; i++) {
         int other = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+        uint32_t entries = 64;
         union bpf_attr entry;
 
+        /* Linux 7.3 wants something to receive into. */
+        setsockopt(other, SOL_XDP, XDP_RX_RING, &entries, sizeof entries);
         memset(&entry, 0, sizeof entry);
         entry.map_fd = (uint32_t)given.map;
         entry.key = (uintptr_t)&i;
