@@ -346,13 +346,12 @@ impl Queue {
                 return Err(stopped());
             }
         }
-        let now = clock::nanoseconds(clock::realtime());
-        let Some(taken) = self.receive.take(self.block_packets, now) else { return Ok(None) };
+        let Some(taken) = self.receive.take(self.block_packets) else { return Ok(None) };
         let info = BlockInfo {
             count: 0,
             sequence: taken.sequence,
-            first_ns: now,
-            last_ns: now,
+            first_ns: taken.time_ns,
+            last_ns: taken.time_ns,
             flags: 0,
             ifindex: self.info.ifindex,
         };

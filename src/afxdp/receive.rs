@@ -98,6 +98,8 @@ pub(super) struct Taken {
     pub(super) segments: Segments,
     pub(super) lease: Arc<Lease>,
     pub(super) sequence: u64,
+    /// When that was, CLOCK_REALTIME.
+    pub(super) time_ns: u64,
 }
 
 impl Kernel {
@@ -247,7 +249,7 @@ impl Receive {
     }
 
     /// The next packets, `most` at most; `None`: none is there.
-    pub(super) fn take(self: &Arc<Self>, most: u32, time_ns: u64) -> Option<Taken> {
+    pub(super) fn take(self: &Arc<Self>, most: u32) -> Option<Taken> {
         let mut guard = self.kernel.lock();
         let kernel = guard.as_mut()?;
         if !kernel.late.is_empty() {
@@ -258,6 +260,7 @@ impl Receive {
             if available == 0 {
                 return None;
             }
+            let time_ns = clock::nanoseconds(clock::realtime());
             let mut pass = Pass::new(self, available.min(most), time_ns);
             let used = pass.run(kernel, available, most);
             if used == 0 {
@@ -522,7 +525,8 @@ impl<'a> Pass<'a> {
             starts: self.starts.map(Vec::into_boxed_slice),
             _joined: self.joined,
         });
-        Some(Taken { packets: self.packets, segments: self.segments, lease, sequence })
+        let time_ns = self.packet.time_ns;
+        Some(Taken { packets: self.packets, segments: self.segments, lease, sequence, time_ns })
     }
 }
 
