@@ -691,6 +691,35 @@ static void test_fork_in_a_rebind(void)
     capture_close(capture);
 }
 
+/* The same in a queue's waits: its rings are not there in a child. */
+static void test_fork_in_a_queues_wait(bool sends)
+{
+    struct sigaction action = {.sa_handler = forks_once};
+    struct netring_xdp *xdp = xdp_of_few("vb");
+    struct netring_queue *queue = queue_of(xdp);
+    const char *what = sends ? "reserve" : "next_block";
+    pthread_t self = pthread_self(), thread;
+    struct netring_block *block = NULL;
+    struct netring_slot slots[64], slot;
+    int rc, status;
+
+    if (netring_queue_reserve(queue, slots, sizeof *slots, COUNT(slots), 0) != COUNT(slots))
+        tap_bail("no slots");
+    handlers_child = -1;
+    sigaction(SIGUSR1, &action, NULL);
+    fflush(stdout);
+    pthread_create(&thread, NULL, interrupts_reader, &self);
+    rc = sends ? netring_queue_reserve(queue, &slot, sizeof slot, 1, 300)
+               : netring_queue_next_block(queue, 300, &block);
+    if (handlers_child == 0)
+        _exit(!(rc == NETRING_EBADF && errno == EBADF));
+    pthread_join(thread, NULL);
+    waitpid(handlers_child, &status, 0);
+    is_int(status, 0, "fork in a signal handler during a queue's %s: EBADF in the child", what);
+    is_int(rc, 0, "fork in a signal handler during a queue's %s: the parent's goes on", what);
+    netring_xdp_close(xdp);
+}
+
 /* ---- fork with NETRING_CAPTURE_KEEP_ON_FORK ---- */
 
 struct kept {
@@ -1106,6 +1135,8 @@ int main(int argc, char **argv)
     test_fork_in_a_wait();
     test_fork_in_a_readers_wait();
     test_fork_in_a_rebind();
+    test_fork_in_a_queues_wait(false);
+    test_fork_in_a_queues_wait(true);
     test_kept();
     test_kept_closed_first();
     test_kept_counters();
