@@ -1072,7 +1072,10 @@ struct netring_stats {
      * released.
      */
     uint64_t blocks_held;
-    /** Gauge: how long the oldest of them has been held, nanoseconds. */
+    /**
+     * Gauge: how long the oldest of them has been held, nanoseconds; of a queue to a tick
+     * of the kernel (1 to 10 ms) more.
+     */
     uint64_t oldest_held_ns;
     /** Blocks handed out without a record in them. */
     uint64_t blocks_empty;

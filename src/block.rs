@@ -39,7 +39,7 @@ pub enum Owner {
     /// A piece of a reader's memory, let go of when the block is dropped.
     Savefile(Hold),
     /// Frames of a UMEM.
-    Frames(Arc<dyn FrameOwner>),
+    Frames(Box<dyn FrameOwner>),
     /// Memory of the caller, who keeps it.
     Memory,
 }

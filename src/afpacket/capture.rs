@@ -947,6 +947,11 @@ impl Deadline {
         Self(wait.map(|wait| if wait.is_zero() { wait } else { clock::monotonic() + wait }))
     }
 
+    /// Milliseconds of a timeout that has just begun, at most `longest`: saves the clock.
+    pub fn whole_ms(timeout_ms: i32, longest: i32) -> i32 {
+        if timeout_ms < 0 { longest } else { timeout_ms.min(longest) }
+    }
+
     /// Milliseconds left, rounded up, at most `longest` (-1: no such limit).
     pub fn left_ms(self, longest: i32) -> i32 {
         let Some(end) = self.0 else { return longest };

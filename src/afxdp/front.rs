@@ -1,6 +1,6 @@
 //! What the program has written in front of a received packet.
 
-use super::receive::Piece;
+use super::pass::Piece;
 use crate::filter::translate::beside::{Front, LENGTH, Told};
 
 /// Reads it, for a packet that nobody has yet.

@@ -1,6 +1,6 @@
 //! A packet of several frames, in one piece.
 
-use super::receive::Piece;
+use super::pass::Piece;
 use std::cell::UnsafeCell;
 
 /// Memory of its own, which the caller may write like a frame's.

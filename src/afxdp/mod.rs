@@ -12,7 +12,9 @@ pub mod facts;
 mod front;
 #[allow(unsafe_code)]
 mod joined;
+mod lease;
 pub mod open;
+mod pass;
 pub mod probe;
 pub mod program;
 pub mod queue;

@@ -792,6 +792,7 @@ impl Ready {
             queue: self.number as u16,
             linear: opening.config.has(flags::LINEAR),
             metadata: opening.metadata,
+            busy_poll: self.busy_poll != 0,
         };
         let way = Way {
             zero_copy: mode == Mode::ZeroCopy,

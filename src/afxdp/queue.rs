@@ -6,7 +6,8 @@
 //! waits for that looks again and again.
 
 use super::config::Mode;
-use super::receive::{Lease, Receive};
+use super::lease::Lease;
+use super::receive::Receive;
 use super::transmit::{Transmit, TransmitCounters, removed};
 use crate::afpacket::capture::{Current, Deadline};
 use crate::afpacket::counters::Stats;
@@ -210,7 +211,7 @@ impl Queue {
             queue.epoll.add(removal.fd(), libc::EPOLLIN, REMOVAL).map_err(no_waiter)?;
         }
         // A driver that has looked at the fill ring by now looks again.
-        queue.receive.kick(false);
+        queue.receive.kick();
         Ok(queue)
     }
 
@@ -277,7 +278,7 @@ impl Queue {
     /// `Wakeup`, `Shutdown` (stopped, everything handed out), `InterfaceNotFound`
     /// (removed), `BadHandle` (being closed), `Io`.
     pub fn next_block(&self, timeout_ms: i32) -> Result<Option<Arc<Block>>> {
-        let deadline = Deadline::after(timeout_ms);
+        let mut waiting = None;
         loop {
             // A signal handler may have forked: the rings are not there in a child.
             if self.signals.is_closing() || !self.receive.umem().is_ours() {
@@ -295,8 +296,14 @@ impl Queue {
             if self.common.gone.load(Ordering::Acquire) {
                 return Err(removed());
             }
-            self.receive.kick(self.info.busy_poll != 0);
-            let left = deadline.left_ms(LONGEST_WAIT_MS);
+            // The clock is not read where a packet is there, and once before a first wait.
+            let left = match &waiting {
+                None => {
+                    waiting = Some(Deadline::after(timeout_ms));
+                    Deadline::whole_ms(timeout_ms, LONGEST_WAIT_MS)
+                }
+                Some(deadline) => deadline.left_ms(LONGEST_WAIT_MS),
+            };
             if left == 0 && (timeout_ms != 0 || !self.is_to_ask()) {
                 return Ok(None);
             }
@@ -355,7 +362,7 @@ impl Queue {
             flags: 0,
             ifindex: self.info.ifindex,
         };
-        let owner = Owner::Frames(taken.lease);
+        let owner = Owner::Frames(Box::new(taken.lease));
         // SAFETY: each packet lies in a frame of the UMEM that the kernel is done with, or in
         // memory of the lease: both are the block's until it is given back.
         #[allow(unsafe_code)]
@@ -631,24 +638,23 @@ impl Queue {
 
     /// Numbers as of a capture.
     pub fn stats(&self) -> Stats {
-        let (_, pending) = self.receive.with_kernel();
-        let delivered = self.receive.counters.delivered.load(Ordering::Relaxed);
+        let rx = self.receive.counters();
         let kernel = self.statistics();
-        let received = delivered + u64::from(pending);
+        let received = rx.delivered + u64::from(rx.pending);
         let dropped = kernel.rx_dropped + kernel.rx_ring_full;
-        let (held, oldest) = self.receive.held();
         let now = clock::monotonic();
+        let held_ns = |since| clock::nanoseconds(now.saturating_sub(since));
         Stats {
             time_ns: clock::nanoseconds(now),
             received,
-            delivered,
-            pending: pending.into(),
+            delivered: rx.delivered,
+            pending: rx.pending.into(),
             seen: received + dropped,
             dropped,
-            blocks_delivered: self.receive.counters.blocks.load(Ordering::Relaxed),
-            blocks_ready: u64::from(pending).div_ceil(self.block_packets.into()),
-            blocks_held: held,
-            oldest_held_ns: oldest.map_or(0, |since| clock::nanoseconds(now.saturating_sub(since))),
+            blocks_delivered: rx.blocks,
+            blocks_ready: u64::from(rx.pending).div_ceil(self.block_packets.into()),
+            blocks_held: rx.blocks_held,
+            oldest_held_ns: rx.oldest.map_or(0, held_ns),
             ..Stats::default()
         }
     }
@@ -665,9 +671,7 @@ impl Queue {
 
     /// The others.
     pub fn counters(&self) -> XdpCounters {
-        let (rx_kernel, _) = self.receive.with_kernel();
-        let rx = &self.receive.counters;
-        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let rx = self.receive.counters();
         let (tx, stats) = match &self.transmit {
             Some(transmit) => {
                 let mut transmit = transmit.lock();
@@ -679,16 +683,16 @@ impl Queue {
         XdpCounters {
             time_ns: clock::nanoseconds(clock::monotonic()),
             kernel: self.statistics(),
-            strange: load(&rx.strange),
-            polls: load(&self.polls),
-            rx_kicks: load(&rx.kicks),
+            strange: rx.strange,
+            polls: self.polls.load(Ordering::Relaxed),
+            rx_kicks: rx.kicks,
             tx_kicks: stats.kicks,
-            kicks_saved: load(&rx.kicks_saved) + tx.kicks_saved,
+            kicks_saved: rx.kicks_saved + tx.kicks_saved,
             forwarded: tx.forwarded,
             rx_frames: self.receive.frame_count().into(),
-            rx_kernel: rx_kernel.into(),
-            rx_held: load(&rx.held),
-            rx_forwarded: load(&rx.abroad),
+            rx_kernel: rx.with_kernel.into(),
+            rx_held: rx.held,
+            rx_forwarded: rx.abroad,
             tx_frames: tx.frames,
             tx_free: tx.free,
             tx_open: stats.open,

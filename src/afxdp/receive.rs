@@ -2,35 +2,23 @@
 //! frame.
 //!
 //! A frame is with the kernel (in the fill ring, in the device, or in the receive ring),
-//! in a block, or on its way out of another queue (`forward`). A block is one pass over
-//! the receive ring: each descriptor is checked and becomes a packet of the block's array,
-//! and the ring has its room back at once. The last release of the block puts its frames
-//! into the fill ring, which holds all of them at once and never overflows.
+//! in a block, or on its way out of another queue (`forward`). A block is one [`Pass`] over
+//! the receive ring, which has its room back at once. The last release of the block puts
+//! its frames into the fill ring, which holds all of them at once and never overflows.
 
-use super::front;
-use super::joined::Joined;
+use super::lease::Lease;
+use super::pass::Pass;
 use super::rings::{Consumer, Producer};
-use super::umem::Frames;
-use crate::block::{Block, FrameOwner, Segments};
-use crate::error::{Error, Result};
-use crate::packet::{
-    NETRING_CLOCK_RAW_HARDWARE, NETRING_CLOCK_TAKEN, NETRING_LINKTYPE_ETHERNET,
-    NETRING_PACKET_RXHASH, NETRING_PACKET_VLAN, NETRING_PACKET_VLAN_TPID, Packet,
-};
+use super::umem::{Frames, Umem};
+use crate::block::Segments;
+use crate::packet::Packet;
 use crate::sys::clock;
 use crate::sys::socket::Socket;
-use crate::sys::xdp::{CONTINUED, Descriptor};
+use crate::sys::xdp::Descriptor;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// In a lease's word of a frame: it is not the block's any more.
-const FORWARDED: u32 = 1 << 31;
-/// Most pieces of a packet: as many a packet can tell of (the kernel: MAX_SKB_FRAGS, 17,
-/// and one).
-const MOST_PIECES: u32 = 256;
 
 /// What packets of a queue have in common.
 #[derive(Debug, Clone, Copy)]
@@ -43,25 +31,35 @@ pub(super) struct Origin {
     pub(super) linear: bool,
     /// The program writes in front of packets what the driver knows of them.
     pub(super) metadata: bool,
+    /// The device is polled by who looks for packets.
+    pub(super) busy_poll: bool,
 }
 
-/// Numbers of the receiving side; gauges are exact while nothing moves.
-#[derive(Debug, Default)]
+/// Numbers of the receiving side, all of one moment.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReceiveCounters {
     /// Packets in blocks handed out.
-    pub(super) delivered: AtomicU64,
+    pub(super) delivered: u64,
     /// Blocks handed out.
-    pub(super) blocks: AtomicU64,
-    /// Frames in blocks.
-    pub(super) held: AtomicU64,
-    /// Frames on their way out of another queue, or this one.
-    pub(super) abroad: AtomicU64,
+    pub(super) blocks: u64,
     /// Descriptors that named no frame of ours.
-    pub(super) strange: AtomicU64,
+    pub(super) strange: u64,
     /// Kicks made.
-    pub(super) kicks: AtomicU64,
+    pub(super) kicks: u64,
     /// Kicks that the driver did not want.
-    pub(super) kicks_saved: AtomicU64,
+    pub(super) kicks_saved: u64,
+    /// Gauge: descriptors in the ring.
+    pub(super) pending: u32,
+    /// Gauge: frames with the kernel.
+    pub(super) with_kernel: u32,
+    /// Gauge: frames in blocks.
+    pub(super) held: u64,
+    /// Gauge: frames on their way out of another queue, or this one.
+    pub(super) abroad: u64,
+    /// Gauge: blocks that are held.
+    pub(super) blocks_held: u64,
+    /// When the oldest of them was handed out, CLOCK_MONOTONIC_COARSE.
+    pub(super) oldest: Option<Duration>,
 }
 
 /// See the module.
@@ -70,25 +68,61 @@ pub(super) struct Receive {
     frames: Frames,
     origin: Origin,
     kernel: Mutex<Option<Kernel>>,
-    pub(super) counters: ReceiveCounters,
+    /// Frames on their way out of another queue, or this one.
+    abroad: AtomicU64,
 }
 
 /// What there is while the socket is open.
 #[derive(Debug)]
-struct Kernel {
+pub(super) struct Kernel {
     socket: Arc<Socket>,
-    ring: Consumer<Descriptor>,
+    pub(super) ring: Consumer<Descriptor>,
     fill: Producer<u64>,
     /// Which frames the kernel has, by their place.
     has: Box<[bool]>,
     /// How many.
     count: u32,
-    /// The number of the next block.
-    sequence: u64,
-    /// Blocks that were handed out and not released, and since when: the oldest first.
-    out: BTreeMap<u64, Duration>,
+    /// Blocks that were handed out, and not released.
+    out: Out,
     /// Frames that come back some time after the queue that was to send them has ended.
     late: Vec<(Duration, Vec<u32>)>,
+    /// What of these is counted.
+    counters: ReceiveCounters,
+}
+
+/// Since when blocks are held.
+#[derive(Debug, Default)]
+struct Out {
+    since: Vec<Option<Duration>>,
+    free: Vec<u32>,
+}
+
+impl Out {
+    /// Notes a block; its place.
+    fn add(&mut self, since: Duration) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.since.push(None);
+            self.since.len() as u32 - 1
+        });
+        if let Some(one) = self.since.get_mut(place as usize) {
+            *one = Some(since);
+        }
+        place
+    }
+
+    fn remove(&mut self, place: u32) {
+        if self.since.get_mut(place as usize).and_then(Option::take).is_some() {
+            self.free.push(place);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        (self.since.len() - self.free.len()) as u64
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        self.since.iter().flatten().min().copied()
+    }
 }
 
 /// What was taken out of the ring for one block.
@@ -96,7 +130,7 @@ struct Kernel {
 pub(super) struct Taken {
     pub(super) packets: Vec<Packet>,
     pub(super) segments: Segments,
-    pub(super) lease: Arc<Lease>,
+    pub(super) lease: Lease,
     pub(super) sequence: u64,
     /// When that was, CLOCK_REALTIME.
     pub(super) time_ns: u64,
@@ -104,7 +138,8 @@ pub(super) struct Taken {
 
 impl Kernel {
     /// Gives the kernel a frame. The fill ring has room for all there are.
-    fn give(&mut self, frames: &Frames, frame: u32) {
+    #[inline]
+    pub(super) fn give(&mut self, frames: &Frames, frame: u32) {
         let Some(has) = frames.place(frame).and_then(|place| self.has.get_mut(place)) else {
             return;
         };
@@ -115,34 +150,31 @@ impl Kernel {
         }
     }
 
-    /// Takes note that a frame has come back with a packet; false: the kernel did not have
-    /// it.
+    /// Takes note that the frame at a place has come back with a packet; false: the kernel
+    /// did not have it, or it is none of the queue's.
     #[inline]
-    fn take(&mut self, frames: &Frames, frame: u32) -> bool {
-        let Some(has) = frames.place(frame).and_then(|place| self.has.get_mut(place)) else {
-            return false;
-        };
-        let had = std::mem::replace(has, false);
+    pub(super) fn take(&mut self, place: usize) -> bool {
+        let had = self.has.get_mut(place).is_some_and(std::mem::take);
         self.count -= u32::from(had);
         had
     }
 
     /// Lets the kernel see what it was given, and the driver too where it waits for that.
-    fn submit(&mut self, counters: &ReceiveCounters) {
+    fn submit(&mut self) {
         if self.fill.submit() == 0 {
             return;
         }
-        self.kick_if_wanted(counters);
+        if self.fill.needs_wakeup() {
+            self.kick();
+        } else {
+            self.counters.kicks_saved += 1;
+        }
     }
 
-    fn kick_if_wanted(&mut self, counters: &ReceiveCounters) {
-        if self.fill.needs_wakeup() {
-            counters.kicks.fetch_add(1, Ordering::Relaxed);
-            // Down or gone: there is nothing to be had from it then.
-            let _ = self.socket.kick_receive();
-        } else {
-            counters.kicks_saved.fetch_add(1, Ordering::Relaxed);
-        }
+    fn kick(&mut self) {
+        self.counters.kicks += 1;
+        // Down or gone: there is nothing to be had from it then.
+        let _ = self.socket.kick_receive();
     }
 }
 
@@ -168,16 +200,11 @@ impl Receive {
             fill,
             has: vec![true; frames.count() as usize].into_boxed_slice(),
             count: frames.count(),
-            sequence: 1,
-            out: BTreeMap::new(),
+            out: Out::default(),
             late: Vec::new(),
-        };
-        Self {
-            frames,
-            origin,
-            kernel: Mutex::new(Some(kernel)),
             counters: ReceiveCounters::default(),
-        }
+        };
+        Self { frames, origin, kernel: Mutex::new(Some(kernel)), abroad: AtomicU64::new(0) }
     }
 
     /// Frames of it, all in all.
@@ -196,25 +223,25 @@ impl Receive {
     }
 
     /// The memory that its frames are in.
-    pub(super) fn umem(&self) -> &Arc<super::umem::Umem> {
+    pub(super) fn umem(&self) -> &Arc<Umem> {
         &self.frames.umem
     }
 
-    /// Frames with the kernel, and packets in the ring.
-    pub(super) fn with_kernel(&self) -> (u32, u32) {
-        self.kernel.lock().as_mut().map_or((0, 0), |kernel| {
-            if !kernel.late.is_empty() {
-                self.take_late(kernel);
-            }
-            (kernel.count, kernel.ring.available(u32::MAX))
-        })
-    }
-
-    /// Blocks that are held, and since when the oldest of them.
-    pub(super) fn held(&self) -> (u64, Option<Duration>) {
-        self.kernel.lock().as_ref().map_or((0, None), |kernel| {
-            (kernel.out.len() as u64, kernel.out.first_key_value().map(|(_, since)| *since))
-        })
+    /// Its numbers.
+    pub(super) fn counters(&self) -> ReceiveCounters {
+        let mut guard = self.kernel.lock();
+        let Some(kernel) = guard.as_mut() else { return ReceiveCounters::default() };
+        self.take_late(kernel);
+        let abroad = self.abroad.load(Ordering::Relaxed);
+        ReceiveCounters {
+            pending: kernel.ring.available(u32::MAX),
+            with_kernel: kernel.count,
+            held: u64::from(self.frames.count() - kernel.count).saturating_sub(abroad),
+            abroad,
+            blocks_held: kernel.out.count(),
+            oldest: kernel.out.oldest(),
+            ..kernel.counters
+        }
     }
 
     /// Whether a packet is there.
@@ -235,72 +262,84 @@ impl Receive {
             .is_none_or(|kernel| (end.wrapping_sub(kernel.ring.taken()) as i32) <= 0)
     }
 
-    /// Has the driver look at the fill ring where it waits for that; with `always` (busy
-    /// polling) in any case.
-    pub(super) fn kick(&self, always: bool) {
+    /// Has the driver look at the fill ring where it waits for that.
+    pub(super) fn kick(&self) {
         if let Some(kernel) = self.kernel.lock().as_mut() {
-            if always {
-                self.counters.kicks.fetch_add(1, Ordering::Relaxed);
-                let _ = kernel.socket.kick_receive();
-            } else if kernel.fill.needs_wakeup() {
-                kernel.kick_if_wanted(&self.counters);
+            if kernel.fill.needs_wakeup() {
+                kernel.kick();
             }
         }
     }
 
-    /// The next packets, `most` at most; `None`: none is there.
+    /// The next packets, `most` at most. `None`: none is there, and the driver was asked for
+    /// some where it waits for that.
     pub(super) fn take(self: &Arc<Self>, most: u32) -> Option<Taken> {
         let mut guard = self.kernel.lock();
         let kernel = guard.as_mut()?;
-        if !kernel.late.is_empty() {
-            self.take_late(kernel);
+        self.take_late(kernel);
+        let taken = self.pass(kernel, most);
+        if taken.is_none() && (self.origin.busy_poll || kernel.fill.needs_wakeup()) {
+            kernel.kick();
         }
+        taken
+    }
+
+    fn pass(self: &Arc<Self>, kernel: &mut Kernel, most: u32) -> Option<Taken> {
         loop {
             let available = kernel.ring.available(most);
             if available == 0 {
                 return None;
             }
             let time_ns = clock::nanoseconds(clock::realtime());
-            let mut pass = Pass::new(self, available.min(most), time_ns);
+            let mut pass = Pass::new(&self.frames, self.origin, available.min(most), time_ns);
             let used = pass.run(kernel, available, most);
             if used == 0 {
                 // The rest of a packet is not there yet.
                 return None;
             }
             kernel.ring.release(used);
-            let strange = pass.strange;
-            if strange != 0 {
-                self.counters.strange.fetch_add(strange, Ordering::Relaxed);
+            kernel.counters.strange += pass.strange;
+            // Frames of what was no packet.
+            kernel.submit();
+            if pass.packets.is_empty() {
+                continue;
             }
-            let sequence = kernel.sequence;
-            let taken = pass.finish(self, sequence);
-            kernel.submit(&self.counters);
-            if let Some(taken) = taken {
-                kernel.sequence += 1;
-                kernel.out.insert(sequence, clock::monotonic());
-                self.counters.delivered.fetch_add(taken.packets.len() as u64, Ordering::Relaxed);
-                self.counters.blocks.fetch_add(1, Ordering::Relaxed);
-                return Some(taken);
-            }
+            kernel.counters.delivered += pass.packets.len() as u64;
+            kernel.counters.blocks += 1;
+            let lease = Lease {
+                receive: Arc::clone(self),
+                place: kernel.out.add(clock::monotonic_coarse()),
+                frames: pass.taken,
+                starts: pass.starts.map(Vec::into_boxed_slice),
+                _joined: pass.joined,
+            };
+            let sequence = kernel.counters.blocks;
+            let (packets, segments) = (pass.packets, pass.segments);
+            return Some(Taken { packets, segments, lease, sequence, time_ns });
         }
     }
 
-    /// Puts frames that come from a block, or from a queue that has sent them, into the fill
-    /// ring.
-    fn put_back(&self, block: Option<u64>, frames: impl Iterator<Item = u32>) {
+    /// Takes back the block at that place, and the frames that are still its own.
+    pub(super) fn released(&self, place: u32, frames: impl Iterator<Item = u32>) {
         if let Some(kernel) = self.kernel.lock().as_mut() {
-            if let Some(sequence) = block {
-                kernel.out.remove(&sequence);
-            }
+            kernel.out.remove(place);
             frames.for_each(|frame| kernel.give(&self.frames, frame));
-            kernel.submit(&self.counters);
+            kernel.submit();
         }
+    }
+
+    /// A frame leaves a block for another queue.
+    pub(super) fn leaves(&self) {
+        self.abroad.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes back frames that were forwarded, and are sent.
     pub(super) fn came_home(&self, frames: &[u32]) {
-        self.counters.abroad.fetch_sub(frames.len() as u64, Ordering::Relaxed);
-        self.put_back(None, frames.iter().copied());
+        if let Some(kernel) = self.kernel.lock().as_mut() {
+            self.abroad.fetch_sub(frames.len() as u64, Ordering::Relaxed);
+            frames.iter().for_each(|frame| kernel.give(&self.frames, *frame));
+            kernel.submit();
+        }
     }
 
     /// The same from then on: the device may still read them.
@@ -311,18 +350,25 @@ impl Receive {
     }
 
     /// Takes back those of which it is certain by now.
-    #[cold]
+    #[inline]
     fn take_late(&self, kernel: &mut Kernel) {
+        if !kernel.late.is_empty() {
+            self.look_at_late(kernel);
+        }
+    }
+
+    #[cold]
+    fn look_at_late(&self, kernel: &mut Kernel) {
         let now = clock::monotonic();
         let (back, late) =
             std::mem::take(&mut kernel.late).into_iter().partition(|(from, _)| *from <= now);
         kernel.late = late;
         let back: Vec<(Duration, Vec<u32>)> = back;
         for frame in back.into_iter().flat_map(|(_, frames)| frames) {
-            self.counters.abroad.fetch_sub(1, Ordering::Relaxed);
+            self.abroad.fetch_sub(1, Ordering::Relaxed);
             kernel.give(&self.frames, frame);
         }
-        kernel.submit(&self.counters);
+        kernel.submit();
     }
 
     /// The socket ends: nothing goes back to the kernel any more.
@@ -332,300 +378,25 @@ impl Receive {
     }
 }
 
-/// One pass over the receive ring.
-struct Pass<'a> {
-    receive: &'a Arc<Receive>,
-    packet: Packet,
-    packets: Vec<Packet>,
-    frames: Vec<AtomicU32>,
-    /// Where the frames of each packet begin, once one has several.
-    starts: Option<Vec<u32>>,
-    segments: Segments,
-    joined: Vec<Joined>,
-    strange: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A piece of a packet, in a frame that was the kernel's.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    frame: u32,
-    pub(super) data: *mut u8,
-    pub(super) length: u32,
-    /// Bytes of the frame before `data`.
-    pub(super) inside: u32,
-}
-
-impl<'a> Pass<'a> {
-    fn new(receive: &'a Arc<Receive>, packets: u32, time_ns: u64) -> Self {
-        let origin = receive.origin;
-        let packet = Packet {
-            time_ns,
-            ifindex: origin.ifindex,
-            link_type: NETRING_LINKTYPE_ETHERNET,
-            clock: NETRING_CLOCK_TAKEN,
-            queue: origin.queue,
-            ..Packet::ZERO
-        };
-        Self {
-            receive,
-            packet,
-            packets: Vec::with_capacity(packets as usize),
-            frames: Vec::with_capacity(packets as usize),
-            starts: None,
-            segments: Segments::new(),
-            joined: Vec::new(),
-            strange: 0,
-        }
-    }
-
-    /// Goes over up to `available` descriptors and up to `most` packets; how many
-    /// descriptors it is done with.
-    fn run(&mut self, kernel: &mut Kernel, available: u32, most: u32) -> u32 {
-        let mut at = 0;
-        while at < available && (self.packets.len() as u32) < most {
-            let descriptor = kernel.ring.peek(at);
-            if descriptor.options & CONTINUED == 0 {
-                at += 1;
-                match self.piece(kernel, descriptor) {
-                    Some(piece) => self.add(piece),
-                    None => self.strange += 1,
-                }
-                continue;
-            }
-            let wanted = available.saturating_add(MOST_PIECES);
-            let available = kernel.ring.available(wanted);
-            let end = (at..available.min(at.saturating_add(MOST_PIECES)))
-                .find(|next| kernel.ring.peek(*next).options & CONTINUED == 0);
-            let Some(last) = end else {
-                if available - at < MOST_PIECES {
-                    break;
-                }
-                // No kernel makes such a packet.
-                (at..at + MOST_PIECES).for_each(|one| self.drop_one(kernel, one));
-                at += MOST_PIECES;
-                continue;
-            };
-            self.join(kernel, at, last);
-            at = last + 1;
-        }
-        at
-    }
-
-    /// Checks a descriptor: a packet in a frame of ours, which the kernel had.
-    #[inline]
-    fn piece(&self, kernel: &mut Kernel, descriptor: Descriptor) -> Option<Piece> {
-        let frames = &self.receive.frames;
-        let offset = frames.umem.offset(descriptor.address);
-        let (frame, inside) = frames.umem.layout().frame_at(offset)?;
-        if !kernel.take(frames, frame) {
-            return None;
-        }
-        if u64::from(inside) + u64::from(descriptor.length)
-            > u64::from(frames.umem.layout().frame_size)
-        {
-            kernel.give(frames, frame);
-            return None;
-        }
-        let data = frames.umem.at(offset);
-        Some(Piece { frame, data, length: descriptor.length, inside })
-    }
-
-    #[inline]
-    fn add(&mut self, piece: Piece) {
-        let number = self.packets.len();
-        if let Some(starts) = &mut self.starts {
-            starts.push(self.frames.len() as u32);
-        }
-        self.frames.push(AtomicU32::new(piece.frame));
-        self.packets.push(Packet {
-            data: piece.data,
-            caplen: piece.length,
-            len: piece.length,
-            cookie: number as u64,
-            ..self.template(piece)
-        });
-    }
-
-    /// What is known of a packet besides its bytes, by its first piece.
-    #[inline]
-    fn template(&self, piece: Piece) -> Packet {
-        if self.receive.origin.metadata { self.told(piece) } else { self.packet }
-    }
-
-    fn told(&self, piece: Piece) -> Packet {
-        let mut packet = self.packet;
-        let Some(told) = front::told(piece) else { return packet };
-        if let Some(time_ns) = told.time {
-            (packet.time_ns, packet.clock) = (time_ns, NETRING_CLOCK_RAW_HARDWARE);
-        }
-        if let Some(hash) = told.hash {
-            packet.rxhash = hash;
-            packet.status |= NETRING_PACKET_RXHASH;
-        }
-        if let Some((tpid, tci)) = told.tag {
-            (packet.vlan_tpid, packet.vlan_tci) = (tpid, tci);
-            packet.status |= NETRING_PACKET_VLAN | NETRING_PACKET_VLAN_TPID;
-        }
-        packet
-    }
-
-    fn drop_one(&mut self, kernel: &mut Kernel, at: u32) {
-        let descriptor = kernel.ring.peek(at);
-        if let Some(piece) = self.piece(kernel, descriptor) {
-            kernel.give(&self.receive.frames, piece.frame);
-        }
-        self.strange += 1;
-    }
-
-    /// Makes one packet of the descriptors from `first` to `last`.
-    fn join(&mut self, kernel: &mut Kernel, first: u32, last: u32) {
-        let pieces: Vec<Option<Piece>> = (first..=last)
-            .map(|at| {
-                let descriptor = kernel.ring.peek(at);
-                self.piece(kernel, descriptor)
-            })
-            .collect();
-        let whole: Option<Vec<Piece>> = pieces.iter().copied().collect();
-        let Some(whole) = whole else {
-            // One without all of its pieces is none.
-            let frames = &self.receive.frames;
-            pieces.iter().flatten().for_each(|piece| kernel.give(frames, piece.frame));
-            self.strange += 1;
-            return;
-        };
-        let number = self.packets.len();
-        let starts = self.starts.get_or_insert_with(|| (0..number as u32).collect());
-        starts.push(self.frames.len() as u32);
-        self.frames.extend(whole.iter().map(|piece| AtomicU32::new(piece.frame)));
-        let len = whole.iter().fold(0_u32, |sum, piece| sum.saturating_add(piece.length));
-        let mut packet = Packet { len, cookie: number as u64, ..self.template(whole[0]) };
-        if self.receive.origin.linear {
-            let joined = Joined::new(&whole);
-            (packet.data, packet.caplen) = (joined.data(), len);
-            self.joined.push(joined);
-        } else {
-            (packet.data, packet.caplen) = (whole[0].data, whole[0].length);
-            for piece in &whole[1..] {
-                self.segments.push(number as u32, piece.data, piece.length);
-            }
-        }
-        self.packets.push(packet);
-    }
-
-    /// The block's packets; `None`: none was good.
-    fn finish(self, receive: &Arc<Receive>, sequence: u64) -> Option<Taken> {
-        if self.packets.is_empty() {
-            return None;
-        }
-        receive.counters.held.fetch_add(self.frames.len() as u64, Ordering::Relaxed);
-        let lease = Arc::new(Lease {
-            receive: Arc::clone(receive),
-            sequence,
-            frames: self.frames,
-            starts: self.starts.map(Vec::into_boxed_slice),
-            _joined: self.joined,
-        });
-        let time_ns = self.packet.time_ns;
-        Some(Taken { packets: self.packets, segments: self.segments, lease, sequence, time_ns })
-    }
-}
-
-/// The frames of a block.
-#[derive(Debug)]
-pub(super) struct Lease {
-    receive: Arc<Receive>,
-    /// The block's number.
-    sequence: u64,
-    /// In the order of packets; `FORWARDED`: no more the block's.
-    frames: Vec<AtomicU32>,
-    /// The first frame of each packet, where one has several.
-    starts: Option<Box<[u32]>>,
-    /// What packets of several frames were copied to.
-    _joined: Vec<Joined>,
-}
-
-impl Lease {
-    /// Where they came from.
-    pub(super) fn receive(&self) -> &Arc<Receive> {
-        &self.receive
-    }
-
-    /// The frames of a packet.
-    fn of(&self, packet: u64) -> Option<&[AtomicU32]> {
-        let packet = usize::try_from(packet).ok()?;
-        let range = match &self.starts {
-            None => packet..packet.checked_add(1)?,
-            Some(starts) => {
-                let next = starts.get(packet.checked_add(1)?);
-                let end = next.map_or(self.frames.len(), |next| *next as usize);
-                *starts.get(packet)? as usize..end
-            }
-        };
-        self.frames.get(range)
-    }
-
-    /// The only frame of a packet that is still the block's.
-    ///
-    /// # Errors
-    /// `Config`: it has several, or is not the block's any more.
-    pub(super) fn only_frame(&self, packet: u64) -> Result<u32> {
-        let frame = match self.of(packet) {
-            Some([frame]) => frame.load(Ordering::Acquire),
-            Some(_) => {
-                return Err(Error::config(
-                    "packets",
-                    format!(
-                        "packet {packet} of the block is in several frames, which forward does not \
-                         take: send a copy"
-                    ),
-                ));
-            }
-            None => {
-                return Err(Error::config(
-                    "packets",
-                    format!("cookie {packet:#x} names no packet of this block"),
-                ));
-            }
-        };
-        if frame & FORWARDED != 0 { Err(forwarded(packet)) } else { Ok(frame) }
-    }
-
-    /// Takes that frame out of the block.
-    ///
-    /// # Errors
-    /// `Config`: somebody else has, just now.
-    pub(super) fn forward(&self, packet: u64) -> Result<()> {
-        let frame = self.of(packet).and_then(|frames| frames.first());
-        let before = frame.map_or(FORWARDED, |frame| frame.fetch_or(FORWARDED, Ordering::AcqRel));
-        if before & FORWARDED != 0 {
-            return Err(forwarded(packet));
-        }
-        self.receive.counters.held.fetch_sub(1, Ordering::Relaxed);
-        self.receive.counters.abroad.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-fn forwarded(packet: u64) -> Error {
-    Error::config("packets", format!("packet {packet} of the block was forwarded before"))
-}
-
-impl FrameOwner for Lease {
-    fn is_ours(&self) -> bool {
-        self.receive.frames.umem.is_ours()
-    }
-
-    fn give_back(&self, _block: &Block) {
-        let left = |frame: &AtomicU32| {
-            let frame = frame.load(Ordering::Acquire);
-            (frame & FORWARDED == 0).then_some(frame)
-        };
-        let count = self.frames.iter().filter_map(left).count();
-        self.receive.counters.held.fetch_sub(count as u64, Ordering::Relaxed);
-        self.receive.put_back(Some(self.sequence), self.frames.iter().filter_map(left));
-    }
-
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
+    #[test]
+    fn held_blocks_are_counted_and_the_oldest_is_known() {
+        let mut out = Out::default();
+        assert_eq!((out.count(), out.oldest()), (0, None));
+        let ms = Duration::from_millis;
+        let places: Vec<u32> = [5, 3, 9].into_iter().map(|since| out.add(ms(since))).collect();
+        assert_eq!((out.count(), out.oldest()), (3, Some(ms(3))));
+        out.remove(places[1]);
+        out.remove(places[1]);
+        out.remove(77);
+        assert_eq!((out.count(), out.oldest()), (2, Some(ms(5))));
+        // A place is used again.
+        assert_eq!(out.add(ms(10)), places[1]);
+        assert_eq!(out.since.len(), 3);
+        places.iter().for_each(|place| out.remove(*place));
+        assert_eq!((out.count(), out.oldest()), (0, None));
     }
 }

@@ -12,7 +12,8 @@
 //! (net/xdp/xsk.c xsk_generic_xmit), 32 at a time, and says EBUSY for one that the driver
 //! has dropped: that frame is done with, and comes back as if it were sent.
 
-use super::receive::{Lease, Receive};
+use super::lease::Lease;
+use super::receive::Receive;
 use super::rings::{Consumer, Producer};
 use super::stamps::{Abilities, Stamps};
 use super::umem::{Frames, QUARANTINE, Umem};

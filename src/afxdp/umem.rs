@@ -199,6 +199,17 @@ impl Layout {
         exists.then_some((frame, u32::try_from(inside).ok()?))
     }
 
+    /// Where an address out of a ring lies.
+    #[inline]
+    fn of_address(&self, address: u64) -> u64 {
+        if self.has(flags::UNALIGNED) {
+            let base = address & (1_u64 << OFFSET_SHIFT).wrapping_sub(1);
+            base.wrapping_add(address >> OFFSET_SHIFT)
+        } else {
+            address
+        }
+    }
+
     /// Bytes of a packet that is received into a frame.
     pub fn receive_room(&self) -> u32 {
         self.frame_size.saturating_sub(KERNEL_HEADROOM).saturating_sub(self.headroom)
@@ -305,12 +316,7 @@ impl Umem {
     /// Where an address out of a ring lies.
     #[inline]
     pub(super) fn offset(&self, address: u64) -> u64 {
-        if self.layout.has(flags::UNALIGNED) {
-            let base = address & (1_u64 << OFFSET_SHIFT).wrapping_sub(1);
-            base.wrapping_add(address >> OFFSET_SHIFT)
-        } else {
-            address
-        }
+        self.layout.of_address(address)
     }
 
     /// The byte at an offset that a frame was found at.
@@ -434,7 +440,50 @@ pub(super) struct Frames {
     used: bool,
 }
 
+/// What finds a packet's frame, in one piece: a loop keeps it in registers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finder {
+    layout: Layout,
+    base: *mut u8,
+    first: u32,
+}
+
+/// Where a packet lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) frame: u32,
+    /// The frame among the queue's, if it is one.
+    pub(super) place: usize,
+    pub(super) data: *mut u8,
+    /// Bytes of the frame before `data`.
+    pub(super) inside: u32,
+    /// Bytes of the frame from `data` on.
+    pub(super) room: u32,
+}
+
+impl Finder {
+    /// What is at an address out of a ring.
+    #[inline]
+    pub(super) fn at(&self, address: u64) -> Option<Found> {
+        let offset = self.layout.of_address(address);
+        let (frame, inside) = self.layout.frame_at(offset)?;
+        Some(Found {
+            frame,
+            place: frame.wrapping_sub(self.first) as usize,
+            data: self.base.wrapping_add(usize::try_from(offset).ok()?),
+            inside,
+            room: self.layout.frame_size.wrapping_sub(inside),
+        })
+    }
+}
+
 impl Frames {
+    /// What finds the frames of addresses.
+    pub(super) fn finder(&self) -> Finder {
+        let base = self.umem.memory.base().as_ptr();
+        Finder { layout: self.umem.layout, base, first: self.range.start }
+    }
+
     /// How many.
     pub(super) fn count(&self) -> u32 {
         self.range.end.saturating_sub(self.range.start)

@@ -132,7 +132,8 @@ pub struct netring_stats {
     /// Gauge: blocks of the ring that were handed out, whole or in parts, and not
     /// released.
     pub blocks_held: u64,
-    /// Gauge: how long the oldest of them has been held, nanoseconds.
+    /// Gauge: how long the oldest of them has been held, nanoseconds; of a queue to a tick
+    /// of the kernel (1 to 10 ms) more.
     pub oldest_held_ns: u64,
     /// Blocks handed out without a record in them.
     pub blocks_empty: u64,

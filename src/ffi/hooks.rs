@@ -153,7 +153,7 @@ pub unsafe extern "C" fn netring_test_packets_block(
         };
         // SAFETY: aligned, and there until the block's release by the caller's promise.
         let count = unsafe { AtomicU32::from_ptr(returned) };
-        let owner = Owner::Frames(Arc::new(Returned { count, belongs: Belongs::here() }));
+        let owner = Owner::Frames(Box::new(Returned { count, belongs: Belongs::here() }));
         // SAFETY: the caller's promise.
         let block = unsafe { Block::of_packets(packets, segments, info, owner) };
         let handle = BLOCKS.insert(Arc::new(block))?;
