@@ -96,6 +96,10 @@ impl FrameOwner for Lease {
     }
 
     fn give_back(&self, _block: &Block) {
+        // The rings are not mapped in a child, which may be in a callback with the block.
+        if !self.is_ours() {
+            return;
+        }
         let left = self.frames.iter().filter_map(|frame| {
             let frame = frame.load(Ordering::Acquire);
             (frame & FORWARDED == 0).then_some(frame)

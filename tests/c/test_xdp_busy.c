@@ -218,6 +218,56 @@ static void test_fork(void)
     close(sender);
 }
 
+/* A callback that forks, and returns in the child, too: what that has of the queue is not there. */
+struct forking {
+    struct xdp_one one;
+    pid_t child;
+    int calls, status;
+};
+
+static int forks(void *user, const struct netring_packet *packets, size_t count, size_t size)
+{
+    struct forking *forking = user;
+
+    (void)packets, (void)count, (void)size;
+    if (forking->calls++ > 0)
+        return 0;
+    fflush(stdout);
+    forking->child = fork();
+    if (forking->child != 0)
+        waitpid(forking->child, &forking->status, 0);
+    return 0;
+}
+
+static void test_fork_in_dispatch(void)
+{
+    struct netring_xdp_config config = xdp_config(NETRING_REDIRECT_ALL, NETRING_MODE_COPY);
+    struct forking forking = {.one = xdp_one("va", &config), .status = -1};
+    int sender = net_sender("vb"), rc;
+
+    send_stream(sender, 0, 100);
+    queue_await(forking.one.queue, 100);
+    rc = netring_queue_dispatch(forking.one.queue, 0, 0, forks, &forking);
+    if (forking.child == 0)
+        _exit(rc <= 0 ||
+              netring_queue_dispatch(forking.one.queue, 0, 0, forks, &forking) != NETRING_EBADF);
+    is_int(forking.status, 0, "fork in dispatch: the child's ends after the callback");
+    while (rc > 0 && rc < 100) {
+        int more = netring_queue_dispatch(forking.one.queue, 0, 0, forks, &forking);
+
+        if (more <= 0)
+            break;
+        rc += more;
+    }
+    is_int(rc, 100, "fork in dispatch: the parent goes on");
+    queue_is_empty(forking.one.queue, "fork in dispatch");
+    queue_is_idle(forking.one.queue, "fork in dispatch");
+    send_stream(sender, 0, 200);
+    queue_is_stream(forking.one.queue, 0, 200, "after a fork in dispatch");
+    xdp_close(forking.one.xdp);
+    close(sender);
+}
+
 /* ---- programs of somebody else ---- */
 
 static void test_foreign(void)
@@ -488,6 +538,7 @@ int main(void)
     test_foreign();
     test_later();
     test_fork();
+    test_fork_in_dispatch();
     test_elsewhere(other);
     for (size_t i = 0; i < COUNT(xdp_modes); i++) {
         test_kill(&xdp_modes[i]);
