@@ -791,6 +791,7 @@ impl Ready {
             ifindex: link.index,
             queue: self.number as u16,
             linear: opening.config.has(flags::LINEAR),
+            pieces: opening.config.has(flags::MULTI_BUFFER),
             metadata: opening.metadata,
             busy_poll: self.busy_poll != 0,
         };

@@ -640,7 +640,7 @@ impl Queue {
     pub fn stats(&self) -> Stats {
         let rx = self.receive.counters();
         let kernel = self.statistics();
-        let received = rx.delivered + u64::from(rx.pending);
+        let received = rx.delivered + rx.pending;
         let dropped = kernel.rx_dropped + kernel.rx_ring_full;
         let now = clock::monotonic();
         let held_ns = |since| clock::nanoseconds(now.saturating_sub(since));
@@ -648,11 +648,11 @@ impl Queue {
             time_ns: clock::nanoseconds(now),
             received,
             delivered: rx.delivered,
-            pending: rx.pending.into(),
+            pending: rx.pending,
             seen: received + dropped,
             dropped,
             blocks_delivered: rx.blocks,
-            blocks_ready: u64::from(rx.pending).div_ceil(self.block_packets.into()),
+            blocks_ready: rx.pending.div_ceil(self.block_packets.into()),
             blocks_held: rx.blocks_held,
             oldest_held_ns: rx.oldest.map_or(0, held_ns),
             ..Stats::default()

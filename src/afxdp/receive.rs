@@ -14,7 +14,7 @@ use crate::block::Segments;
 use crate::packet::Packet;
 use crate::sys::clock;
 use crate::sys::socket::Socket;
-use crate::sys::xdp::Descriptor;
+use crate::sys::xdp::{CONTINUED, Descriptor};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,8 @@ pub(super) struct Origin {
     pub(super) queue: u16,
     /// Packets of several pieces become one.
     pub(super) linear: bool,
+    /// There are packets of several pieces.
+    pub(super) pieces: bool,
     /// The program writes in front of packets what the driver knows of them.
     pub(super) metadata: bool,
     /// The device is polled by who looks for packets.
@@ -48,8 +50,8 @@ pub(super) struct ReceiveCounters {
     pub(super) kicks: u64,
     /// Kicks that the driver did not want.
     pub(super) kicks_saved: u64,
-    /// Gauge: descriptors in the ring.
-    pub(super) pending: u32,
+    /// Gauge: packets in the ring, whole ones.
+    pub(super) pending: u64,
     /// Gauge: frames with the kernel.
     pub(super) with_kernel: u32,
     /// Gauge: frames in blocks.
@@ -234,13 +236,23 @@ impl Receive {
         self.take_late(kernel);
         let abroad = self.abroad.load(Ordering::Relaxed);
         ReceiveCounters {
-            pending: kernel.ring.available(u32::MAX),
+            pending: self.pending(kernel),
             with_kernel: kernel.count,
             held: u64::from(self.frames.count() - kernel.count).saturating_sub(abroad),
             abroad,
             blocks_held: kernel.out.count(),
             oldest: kernel.out.oldest(),
             ..kernel.counters
+        }
+    }
+
+    fn pending(&self, kernel: &mut Kernel) -> u64 {
+        let there = kernel.ring.available(u32::MAX);
+        if self.origin.pieces {
+            let last = |at: &u32| kernel.ring.peek(*at).options & CONTINUED == 0;
+            (0..there).filter(last).count() as u64
+        } else {
+            there.into()
         }
     }
 

@@ -266,7 +266,8 @@ fn signal(queue: *mut netring_queue, act: impl FnOnce(&Queue)) -> c_int {
 
 /// Writes the receiving side's counters: as much of it as `size` bytes hold. `dropped` is
 /// what the kernel dropped at this socket, larger than a frame, without a frame, or with
-/// the ring full; what the device dropped before is its own. `blocks_held` are frames.
+/// the ring full; what the device dropped before is its own. One of several frames is one
+/// packet, pending or delivered.
 ///
 /// Errors: as netring_queue_info. MT-Safe.
 ///

@@ -566,6 +566,32 @@ static void *takes(void *user)
     return NULL;
 }
 
+/* And one looks on: what was received and dropped only ever gets more. */
+struct watcher {
+    struct netring_queue *queue;
+    int stop; /* atomic */
+    uint32_t looks, fell, wrong;
+    pthread_t thread;
+};
+
+static void *watches(void *user)
+{
+    struct watcher *w = user;
+    struct netring_stats last = {0}, now;
+
+    while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+        now = queue_stats(w->queue);
+        w->fell += now.received < last.received || now.seen < last.seen ||
+                   now.delivered < last.delivered || now.blocks_delivered < last.blocks_delivered;
+        w->wrong +=
+            now.received != now.delivered + now.pending || now.seen != now.received + now.dropped;
+        last = now;
+        if (++w->looks % 16 == 0)
+            usleep(20); /* others want a turn, under valgrind above all */
+    }
+    return NULL;
+}
+
 static void test_takers(const struct xdp_mode *mode)
 {
     enum { MOST = 20000 };
@@ -573,9 +599,11 @@ static void test_takers(const struct xdp_mode *mode)
     struct xdp_one a = xdp_one("va", &config);
     uint32_t count = tap_patience(1) > 1 ? 1000 : MOST, once = 0, got = 0;
     static uint8_t seen[MOST];
+    struct watcher watcher = {.queue = a.queue};
     struct taker takers[THREADS];
 
     memset(seen, 0, sizeof seen);
+    pthread_create(&watcher.thread, NULL, watches, &watcher);
     for (int i = 0; i < THREADS; i++) {
         takers[i] = (struct taker){.queue = a.queue, .seen = seen};
         pthread_create(&takers[i].thread, NULL, takes, &takers[i]);
@@ -594,6 +622,11 @@ static void test_takers(const struct xdp_mode *mode)
                takers[i].packets);
         got += takers[i].packets;
     }
+    __atomic_store_n(&watcher.stop, 1, __ATOMIC_RELEASE);
+    pthread_join(watcher.thread, NULL);
+    is_int(watcher.fell, 0, "%s: of %u looks none tells of less than the one before", mode->name,
+           watcher.looks);
+    is_int(watcher.wrong, 0, "%s: and the sums are right each time", mode->name);
     for (uint32_t i = 0; i < count; i++)
         once += seen[i] == 1;
     is_int(got, count, "%s: all packets have been taken", mode->name);

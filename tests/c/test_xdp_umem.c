@@ -775,6 +775,7 @@ static void test_segments(const struct xdp_mode *mode, bool linear)
     const char *wrong = NULL;
     uint32_t seen = 0, pieces = 0;
     uint8_t frame[FRAME_MAX];
+    struct netring_stats stats;
     struct xdp_one a;
 
     if (!xdp_kernel(6, 6)) {
@@ -801,6 +802,12 @@ static void test_segments(const struct xdp_mode *mode, bool linear)
             net_send(sender, frame, lengths[i]);
         }
         close(sender);
+        /* Packets, not pieces, also before they are taken. */
+        queue_await(a.queue, COUNT(lengths));
+        stats = queue_stats(a.queue);
+        if (stats.pending != COUNT(lengths) || stats.received != first + COUNT(lengths) ||
+            stats.blocks_ready != 1)
+            wrong = "what is told of it";
         while (seen < first + COUNT(lengths) && !wrong) {
             struct netring_packet packet;
             struct netring_block *block;
