@@ -16,7 +16,7 @@ use super::lease::Lease;
 use super::receive::Receive;
 use super::rings::{Consumer, Producer};
 use super::stamps::{Abilities, Stamps};
-use super::umem::{Frames, QUARANTINE, Umem};
+use super::umem::{Frames, QUARANTINE, TX_METADATA as TX_METADATA_LENGTH, Umem};
 use crate::afpacket::injector::link::{Interface, Link};
 use crate::afpacket::injector::{InjectorStats, Refusal, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -407,8 +407,20 @@ impl Transmit {
         let layout = *self.umem().layout();
         let place = self.umem().offset_of(packet.data);
         let found = place.and_then(|at| Some((at, layout.frame_at(at)?)));
+        // The kernel takes a frame without room for metadata in front for a wrong one, asked for
+        // or not (xsk_queue.h xp_aligned_validate_desc).
+        let first = if layout.transmit_offset() == 0 { 0 } else { TX_METADATA_LENGTH };
         let (address, inside) = match found {
-            Some((at, (number, inside))) if number == frame => (at, inside),
+            Some((at, (number, inside))) if number == frame && inside >= first => (at, inside),
+            Some((_, (number, inside))) if number == frame => {
+                return Err(Error::config(
+                    "data",
+                    format!(
+                        "data is {inside} bytes into the packet's frame, whose first {first} are for \
+                         metadata with NETRING_XDP_TX_METADATA: put less in front"
+                    ),
+                ));
+            }
             _ => {
                 return Err(Error::config(
                     "data",

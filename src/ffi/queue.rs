@@ -576,7 +576,7 @@ pub unsafe extern "C" fn netring_queue_send_packet(
 /// Errors, where the first packet was not taken: NETRING_EINVAL, its frame is in another
 /// memory or the block is none of a queue; it was forwarded before; it is in several
 /// frames (NETRING_PACKET_SEGMENTED, or joined by NETRING_XDP_LINEAR); `data` is not in its
-/// frame, or it is shorter than a header; `cookie` names no packet of the block; `packets`
+/// frame, or too far in front, or it is shorter than a header; `cookie` names no packet of the block; `packets`
 /// is NULL or misaligned, `size` is less than 64, more than 256 or not a multiple of 8,
 /// `count` is 0 or more than 8388607; opened with NETRING_XDP_NO_TX. NETRING_EMSGSIZE, it
 /// is larger than the interface takes. NETRING_ESHUTDOWN, stopped. NETRING_EBADF, not a

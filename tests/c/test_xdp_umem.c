@@ -377,6 +377,49 @@ static void test_moved(const struct xdp_mode *mode)
     netring_umem_free(umem);
 }
 
+/* With room for metadata in front of frames the kernel wants it in front of each, asked for or not:
+ * a packet that was moved into it is refused here, not there, where nobody would be told. */
+static void test_moved_to_the_front(const struct xdp_mode *mode)
+{
+    enum { METADATA = 24 };
+    struct netring_xdp_config config = xdp_config(NETRING_REDIRECT_ALL, mode->mode);
+    struct netring_packet packets[2], one;
+    struct netring_block *block;
+    uint32_t inside;
+    struct xdp_one a;
+
+    if (!xdp_kernel(6, 11)) {
+        tap_skip("metadata of frames to be sent", "of Linux 6.11");
+        return;
+    }
+    config.flags |= NETRING_XDP_TX_METADATA;
+    a = xdp_one("va", &config);
+    send_stream(sender_b, 0, 2);
+    queue_await(a.queue, 2);
+    block = queue_block(a.queue, 2);
+    netring_block_read(block, packets, sizeof *packets, 2);
+    inside = (uint32_t)((uintptr_t)packets[0].data % 2048);
+    one = packets[0];
+    for (uint32_t at = 0; at < METADATA; at += METADATA - 1) {
+        one.data = packets[0].data - inside + at;
+        is_int(netring_queue_forward(a.queue, block, &one, sizeof one, 1), NETRING_EINVAL,
+               "%s: %u bytes into its frame", mode->name, at);
+    }
+    one.data++;
+    memmove(one.data, packets[0].data, one.caplen);
+    is_int(netring_queue_forward(a.queue, block, &one, sizeof one, 1), 1, "%s: behind the room",
+           mode->name);
+    is_int(netring_queue_forward(a.queue, block, packets + 1, sizeof one, 1), 1,
+           "%s: where it came", mode->name);
+    netring_block_release(block);
+    queue_drains(a.queue, mode->name);
+    sink_is_stream(&sink_b, 0, 2, mode->name);
+    is_int(queue_counters(a.queue).tx_invalid, 0, "%s: the kernel has seen nothing wrong",
+           mode->name);
+    queue_is_idle(a.queue, mode->name);
+    xdp_close(a.xdp);
+}
+
 /* One queue, memory of its own: what it receives goes back out of it. */
 static void test_reflect(const struct xdp_mode *mode)
 {
@@ -890,6 +933,7 @@ int main(void)
         test_partly(&xdp_modes[i]);
         test_no_room(&xdp_modes[i]);
         test_moved(&xdp_modes[i]);
+        test_moved_to_the_front(&xdp_modes[i]);
         test_reflect(&xdp_modes[i]);
         test_close_order(&xdp_modes[i]);
         test_way_out_ends(&xdp_modes[i], false);
