@@ -19,6 +19,7 @@ pub mod probe;
 pub mod program;
 pub mod queue;
 mod receive;
+mod reminder;
 #[allow(unsafe_code)]
 mod rings;
 mod stamps;

@@ -8,7 +8,7 @@
 use super::config::{Mode, Redirect, Sizes, Step, XdpConfig, flags};
 use super::facts::{Facts, facts};
 use super::program::{Program, Request, Which};
-use super::queue::{Common, Parts, Queue, QueueInfo, XdpCounters};
+use super::queue::{Common, Parts, Queue, QueueInfo, XdpCounters, no_waiter};
 use super::receive::{Origin, Receive, fill_up};
 use super::rings::{Consumer, Producer};
 use super::stamps::Abilities;
@@ -26,6 +26,7 @@ use crate::log;
 use crate::packet::NETRING_LINKTYPE_ETHERNET;
 use crate::sys::link_watch::{LinkWatch, Watched};
 use crate::sys::socket::{Socket, any_socket};
+use crate::sys::timer::Timer;
 use crate::sys::xdp::{
     BusyPoll, DRIVER_CHECKSUMS, DRIVER_STAMPS, RingKind, bind, locked_memory_limit,
 };
@@ -807,7 +808,9 @@ impl Ready {
             let socket = Arc::clone(&self.socket);
             Transmit::new(frames, way, leaving, ask, socket, ring, self.completion)
         });
-        let receive = Receive::new(self.rx, origin, Arc::clone(&self.socket), self.ring, self.fill);
+        let timer = Timer::new().map_err(no_waiter)?;
+        let socket = Arc::clone(&self.socket);
+        let receive = Receive::new(self.rx, origin, socket, self.ring, self.fill, timer);
         Queue::assemble(Parts {
             info: QueueInfo {
                 number: self.number,

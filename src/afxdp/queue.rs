@@ -32,6 +32,7 @@ use std::time::Duration;
 
 const SOCKET: u64 = FREE;
 const REMOVAL: u64 = FREE + 1;
+const HOME: u64 = FREE + 2;
 
 /// Longest wait in one piece: removal is looked for in between where nobody tells of it.
 const LONGEST_WAIT_MS: i32 = 1_000;
@@ -164,7 +165,7 @@ pub struct Queue {
     is_watched: AtomicBool,
     signals: Signals,
     receive: Arc<Receive>,
-    transmit: Option<Mutex<Transmit>>,
+    transmit: Option<Arc<Mutex<Transmit>>>,
     block_packets: u32,
     /// Where a stop ends.
     end: Mutex<Option<u32>>,
@@ -195,7 +196,7 @@ impl Queue {
             is_watched: AtomicBool::new(false),
             signals: Signals::new().map_err(no_waiter)?,
             receive: Arc::new(parts.receive),
-            transmit: parts.transmit.map(Mutex::new),
+            transmit: parts.transmit.map(|transmit| Arc::new(Mutex::new(transmit))),
             block_packets: parts.block_packets,
             end: Mutex::new(None),
             current: Arc::default(),
@@ -207,6 +208,7 @@ impl Queue {
             common: parts.common,
         };
         queue.signals.watch_ends(&queue.epoll).map_err(no_waiter)?;
+        queue.receive.watch_home(&queue.epoll, HOME).map_err(no_waiter)?;
         if let Some(removal) = &queue.common.removal {
             queue.epoll.add(removal.fd(), libc::EPOLLIN, REMOVAL).map_err(no_waiter)?;
         }
@@ -322,7 +324,7 @@ impl Queue {
         self.polls.fetch_add(1, Ordering::Relaxed);
         let (mut reported, mut woken_up) = (false, false);
         let waited = self.epoll.wait(timeout_ms, |ready| {
-            reported |= ready.key != SOCKET;
+            reported |= ready.key != SOCKET && ready.key != HOME;
             woken_up |= ready.key == WAKEUP;
             if ready.key == REMOVAL {
                 self.common.gone.store(true, Ordering::Release);
@@ -353,6 +355,7 @@ impl Queue {
                 return Err(stopped());
             }
         }
+        self.receive.fetch(false);
         let Some(taken) = self.receive.take(self.block_packets) else { return Ok(None) };
         let info = BlockInfo {
             count: 0,
@@ -535,7 +538,11 @@ impl Queue {
                 "the block is none of a queue: send a copy of its packets",
             ));
         };
-        self.transmit()?.forward(lease, count, packet)
+        let taken = self.transmit()?.forward(lease, count, packet)?;
+        if let (Some(transmit), true) = (&self.transmit, taken > 0) {
+            lease.receive().leaves_by(transmit);
+        }
+        Ok(taken)
     }
 
     /// As an injector's.
@@ -671,6 +678,7 @@ impl Queue {
 
     /// The others.
     pub fn counters(&self) -> XdpCounters {
+        self.receive.fetch(true);
         let rx = self.receive.counters();
         let (tx, stats) = match &self.transmit {
             Some(transmit) => {
@@ -795,7 +803,7 @@ fn woken() -> Error {
     Error::new(Kind::Wakeup, "wakeup", "the wait was ended by a wakeup")
 }
 
-fn no_waiter(errno: Errno) -> Error {
+pub(super) fn no_waiter(errno: Errno) -> Error {
     Error::new(
         Kind::Io,
         "epoll",

@@ -8,16 +8,20 @@
 
 use super::lease::Lease;
 use super::pass::Pass;
+use super::reminder::Reminder;
 use super::rings::{Consumer, Producer};
+use super::transmit::Transmit;
 use super::umem::{Frames, Umem};
 use crate::block::Segments;
 use crate::packet::Packet;
 use crate::sys::clock;
+use crate::sys::epoll::Epoll;
 use crate::sys::socket::Socket;
+use crate::sys::timer::Timer;
 use crate::sys::xdp::{CONTINUED, Descriptor};
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// What packets of a queue have in common.
@@ -72,6 +76,8 @@ pub(super) struct Receive {
     kernel: Mutex<Option<Kernel>>,
     /// Frames on their way out of another queue, or this one.
     abroad: AtomicU64,
+    /// The sending sides that they have gone to.
+    ways_out: Mutex<Vec<Weak<Mutex<Transmit>>>>,
 }
 
 /// What there is while the socket is open.
@@ -88,6 +94,7 @@ pub(super) struct Kernel {
     out: Out,
     /// Frames that come back some time after the queue that was to send them has ended.
     late: Vec<(Duration, Vec<u32>)>,
+    reminder: Reminder,
     /// What of these is counted.
     counters: ReceiveCounters,
 }
@@ -195,6 +202,7 @@ impl Receive {
         socket: Arc<Socket>,
         ring: Consumer<Descriptor>,
         fill: Producer<u64>,
+        timer: Timer,
     ) -> Self {
         let kernel = Kernel {
             socket,
@@ -204,9 +212,16 @@ impl Receive {
             count: frames.count(),
             out: Out::default(),
             late: Vec::new(),
+            reminder: Reminder::new(timer),
             counters: ReceiveCounters::default(),
         };
-        Self { frames, origin, kernel: Mutex::new(Some(kernel)), abroad: AtomicU64::new(0) }
+        Self {
+            frames,
+            origin,
+            kernel: Mutex::new(Some(kernel)),
+            abroad: AtomicU64::new(0),
+            ways_out: Mutex::default(),
+        }
     }
 
     /// Frames of it, all in all.
@@ -290,6 +305,9 @@ impl Receive {
         let kernel = guard.as_mut()?;
         self.take_late(kernel);
         let taken = self.pass(kernel, most);
+        if self.abroad.load(Ordering::Relaxed) != 0 || kernel.reminder.is_set() {
+            self.remind(kernel);
+        }
         if taken.is_none() && (self.origin.busy_poll || kernel.fill.needs_wakeup()) {
             kernel.kick();
         }
@@ -345,10 +363,74 @@ impl Receive {
         self.abroad.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Some of its frames are on their way out there.
+    pub(super) fn leaves_by(&self, way: &Arc<Mutex<Transmit>>) {
+        let mut ways = self.ways_out.lock();
+        if !ways.iter().any(|known| known.as_ptr() == Arc::as_ptr(way)) {
+            ways.retain(|known| known.strong_count() != 0);
+            ways.push(Arc::downgrade(way));
+        }
+        drop(ways);
+        if let Some(kernel) = self.kernel.lock().as_mut() {
+            self.remind(kernel);
+        }
+    }
+
+    /// Has `epoll` report that frames which were away may be back.
+    pub(super) fn watch_home(&self, epoll: &Epoll, key: u64) -> crate::sys::Result<()> {
+        let kernel = self.kernel.lock();
+        kernel.as_ref().map_or(Ok(()), |kernel| kernel.reminder.watch(epoll, key))
+    }
+
+    /// Whether more frames are away than the kernel has: it may have too few for a packet.
+    fn is_short(&self, kernel: &Kernel) -> bool {
+        u64::from(kernel.count) < self.abroad.load(Ordering::Relaxed)
+    }
+
+    /// Fetches frames that are away and were sent, where they are missed; with `all` in any
+    /// case, and from a queue that is at work, too.
+    #[inline]
+    pub(super) fn fetch(&self, all: bool) {
+        if self.abroad.load(Ordering::Relaxed) != 0 {
+            self.fetch_some(all);
+        }
+    }
+
+    #[cold]
+    fn fetch_some(&self, all: bool) {
+        if !all && !self.kernel.lock().as_ref().is_some_and(|kernel| self.is_short(kernel)) {
+            return;
+        }
+        let ways: Vec<_> = self.ways_out.lock().iter().filter_map(Weak::upgrade).collect();
+        for way in ways {
+            // One that is locked looks by itself, or is looked at again soon.
+            let transmit = if all { Some(way.lock()) } else { way.try_lock() };
+            if let Some(mut transmit) = transmit {
+                transmit.fetch();
+            }
+        }
+    }
+
+    /// Sees to it that a wait ends when frames that are away may be back, where few are left.
+    fn remind(&self, kernel: &mut Kernel) {
+        let away = self.abroad.load(Ordering::Relaxed);
+        if !self.is_short(kernel) {
+            return kernel.reminder.clear();
+        }
+        let now = clock::monotonic();
+        let late = kernel.late.iter().fold(0, |sum, (_, frames)| sum + frames.len() as u64);
+        if away > late {
+            kernel.reminder.soon(away, now);
+        } else if let Some(first) = kernel.late.iter().map(|(from, _)| *from).min() {
+            kernel.reminder.by(first, now);
+        }
+    }
+
     /// Takes back frames that were forwarded, and are sent.
     pub(super) fn came_home(&self, frames: &[u32]) {
         if let Some(kernel) = self.kernel.lock().as_mut() {
             self.abroad.fetch_sub(frames.len() as u64, Ordering::Relaxed);
+            kernel.reminder.forget();
             frames.iter().for_each(|frame| kernel.give(&self.frames, *frame));
             kernel.submit();
         }
@@ -358,6 +440,7 @@ impl Receive {
     pub(super) fn comes_home(&self, frames: Vec<u32>, from: Duration) {
         if let Some(kernel) = self.kernel.lock().as_mut() {
             kernel.late.push((from, frames));
+            self.remind(kernel);
         }
     }
 

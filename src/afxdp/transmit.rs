@@ -482,6 +482,21 @@ impl Transmit {
         true
     }
 
+    /// Takes back what was sent, for a queue that misses its frames. What is not committed to
+    /// the ring stays where it is.
+    pub(super) fn fetch(&mut self) {
+        if self.reclaim() || self.homes.is_empty() {
+            return;
+        }
+        if self.way.zero_copy {
+            self.kick_for_sent();
+        } else {
+            // What stands in the way is told where frames are handed over.
+            let _ = self.kick();
+        }
+        self.reclaim();
+    }
+
     fn send_home(&mut self, frames: &[u32]) {
         for home in &mut self.homes {
             let theirs: Vec<u32> =

@@ -199,7 +199,10 @@ pub unsafe extern "C" fn netring_queue_dispatch(
 /// A descriptor for poll, epoll, io_uring and event loops: readable exactly while
 /// netring_queue_next_block with a timeout of 0 would return something other than 0. Right
 /// for level- and edge-triggered loops that take blocks until there is none. Of frames
-/// that were sent nothing tells. Returns the descriptor, 0 or more.
+/// that were sent nothing tells, with one exception: while more of the queue's frames are
+/// forwarded than the kernel has to receive into, it is readable every now and then, also
+/// without a packet, and that call takes back those that were sent. Returns the
+/// descriptor, 0 or more.
 ///
 /// Errors: NETRING_EBADF, not a queue. NETRING_EIO, the kernel does not let it be watched.
 /// MT-Safe.
@@ -568,8 +571,12 @@ pub unsafe extern "C" fn netring_queue_send_packet(
 /// `data` and `caplen` may have been changed, if the packet is still in its frame: headers
 /// taken away, or put in front where there is `headroom`. From here on nobody may touch
 /// the bytes of the packets that were taken. Their frames go back to the queue that
-/// received them once they are sent. The others stay the caller's, and the block is
-/// released as ever.
+/// received them once they are sent, or 250 ms after the close of the queue that was to:
+/// with the next call that sends there, or, where the receiving queue has few left, with
+/// its next wait. The others stay the caller's, and the block is released as ever.
+///
+/// With NETRING_XDP_TX_METADATA the first 24 bytes of a frame stay free: no packet begins
+/// in them.
 ///
 /// `size` is sizeof(struct netring_packet) of the caller's header.
 ///

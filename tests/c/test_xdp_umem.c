@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -636,6 +637,193 @@ static void test_way_out_ends(const struct xdp_mode *mode, bool deleted)
         net_link_delete("ea");
 }
 
+/* Closed one after the other while threads forward between them, look at their counters, and hold
+ * blocks: every call ends, and every frame is free once the last block is released. */
+struct mover {
+    struct netring_queue *from, *to;
+    struct netring_block *held;
+    int forwarded, rc;
+    pthread_t thread;
+};
+
+static void *moves(void *user)
+{
+    struct mover *m = user;
+    struct netring_packet packets[64];
+    struct netring_block *block;
+    int n;
+
+    while ((m->rc = netring_queue_next_block(m->from, -1, &block)) == 1) {
+        n = netring_block_read(block, packets, sizeof *packets, COUNT(packets));
+        n = netring_queue_forward(m->to, block, packets, sizeof *packets, (size_t)n);
+        m->forwarded += n > 0 ? n : 0;
+        netring_queue_flush(m->to);
+        if (!m->held && m->forwarded > 100)
+            m->held = block;
+        else
+            netring_block_release(block);
+    }
+    return NULL;
+}
+
+static void *looks(void *user)
+{
+    struct mover *m = user;
+    struct netring_xdp_counters counters;
+    struct netring_injector_stats sent;
+    struct netring_stats stats;
+
+    do {
+        m->rc = netring_queue_counters(m->from, &counters, sizeof counters);
+        netring_queue_transmit_stats(m->from, &sent, sizeof sent);
+        netring_queue_stats(m->from, &stats, sizeof stats);
+        netring_queue_counters(m->to, &counters, sizeof counters);
+    } while (m->rc == 0);
+    return NULL;
+}
+
+static void test_close_under_load(const struct xdp_mode *mode)
+{
+    struct footprint before = footprint_now();
+    struct netring_umem_config memory = umem_config(2048);
+    int rounds = tap_patience(1) > 1 ? 4 : 10, wrong = 0, forwarded = 0;
+    uint64_t free = 0;
+
+    for (int round = 0; round < rounds; round++) {
+        struct netring_umem *umem = umem_new(&memory);
+        struct netring_xdp_config config = pair_config(mode, umem);
+        struct xdp_one a = xdp_one("va", &config), c = xdp_one("vc", &config);
+        struct mover movers[4] = {
+            {.from = a.queue, .to = c.queue},
+            {.from = c.queue, .to = a.queue},
+            {.from = a.queue, .to = a.queue},
+            {.from = c.queue, .to = a.queue},
+        };
+
+        for (size_t i = 0; i < COUNT(movers); i++)
+            pthread_create(&movers[i].thread, NULL, i < 3 ? moves : looks, &movers[i]);
+        for (uint32_t i = 0; i < 5; i++) {
+            send_stream(sender_b, i * 100, 100);
+            send_stream(sender_d, i * 100, 100);
+        }
+        /* One may tell of frames that have not left. */
+        wrong += netring_xdp_close(round & 1 ? c.xdp : a.xdp) < 0;
+        send_stream(round & 1 ? sender_b : sender_d, 0, 50);
+        wrong += netring_xdp_close(round & 1 ? a.xdp : c.xdp) < 0;
+        for (size_t i = 0; i < COUNT(movers); i++) {
+            pthread_join(movers[i].thread, NULL);
+            wrong += movers[i].rc != NETRING_EBADF;
+            forwarded += movers[i].forwarded;
+            netring_block_release(movers[i].held);
+        }
+        free += umem_info(umem).frames_free;
+        netring_umem_free(umem);
+    }
+    is_int(wrong, 0, "%s: closed under load: every call ends (%d forwarded)", mode->name,
+           forwarded);
+    is_int(free, (uint64_t)rounds * 2048, "%s: and all frames are free", mode->name);
+    is_footprint(before, "closed under load");
+    while (sink_next(&sink_b, 20) > 0)
+        ;
+    while (sink_next(&sink_d, 20) > 0)
+        ;
+}
+
+/* ---- all frames are away ---- */
+
+static bool readable(struct netring_queue *queue, int64_t timeout)
+{
+    struct pollfd wait = {.fd = netring_queue_fd(queue), .events = POLLIN};
+
+    return poll(&wait, 1, (int)timeout) == 1;
+}
+
+/* Forwards all frames that `from` has, 64, in blocks of 32, out of `to`. */
+static void forward_all(struct netring_queue *from, struct netring_queue *to)
+{
+    struct netring_packet packets[32];
+
+    send_stream(sender_b, 0, 64);
+    queue_await(from, 64);
+    for (int i = 0; i < 2; i++) {
+        struct netring_block *block = queue_block(from, 32);
+
+        netring_block_read(block, packets, sizeof *packets, 32);
+        is_int(netring_queue_forward(to, block, packets, sizeof *packets, 32), 32, "forwarded");
+        netring_block_release(block);
+    }
+}
+
+/* One check: a loop that does nothing but poll the descriptor and take what is there, or does
+ * nothing but wait, sees a packet again, though every frame of the queue was sent on and nobody
+ * asks the sending side any more. */
+static void goes_on(struct netring_queue *queue, bool polls, const char *what)
+{
+    int64_t end = now_ms() + tap_patience(3000);
+    uint8_t frame[FRAME_MAX];
+    struct netring_block *block;
+    int rc = 0, empty = 0;
+
+    while (rc == 0 && now_ms() < end) {
+        /* Dropped as long as there is no frame for it. */
+        net_send(sender_b, frame, stream_make(frame, 64));
+        if (polls)
+            rc = readable(queue, 20) ? netring_queue_next_block(queue, 0, &block) : 0;
+        else
+            rc = netring_queue_next_block(queue, 20, &block);
+        empty++;
+    }
+    if (ok(rc == 1, "%s, %s: goes on after %d packets: %s", what, polls ? "polled" : "waited for",
+           empty, netring_err_name(rc)))
+        netring_block_release(block);
+}
+
+static struct netring_xdp_config few_frames(const struct xdp_mode *mode, struct netring_umem *umem)
+{
+    struct netring_xdp_config config = pair_config(mode, umem);
+
+    config.rx_frames = config.tx_frames = 64;
+    config.block_packets = 32;
+    return config;
+}
+
+static void test_all_away(const struct xdp_mode *mode, bool polls)
+{
+    struct netring_umem_config memory = umem_config(512);
+    struct netring_umem *umem = umem_new(&memory);
+    struct netring_xdp_config config = few_frames(mode, umem);
+    struct xdp_one a = xdp_one("va", &config), c = xdp_one("vc", &config);
+    struct netring_block *block;
+
+    for (int i = 0; i < 2; i++) {
+        struct netring_queue *to = i ? c.queue : a.queue;
+
+        forward_all(a.queue, to);
+        netring_queue_flush(to);
+        goes_on(a.queue, polls, i ? "forwarded to another queue" : "sent back");
+        sink_is_stream(i ? &sink_d : &sink_b, 0, 64, mode->name);
+        queue_drains(to, mode->name);
+        while (netring_queue_next_block(a.queue, 20, &block) == 1)
+            netring_block_release(block);
+        queue_is_idle(a.queue, mode->name);
+        queue_adds_up(a.queue, mode->name);
+        ok(!readable(a.queue, 0), "%s: and nothing more", mode->name);
+    }
+    /* Behind an open slot they never leave; the queue is closed with them. */
+    {
+        struct netring_slot slot;
+
+        queue_must_reserve(c.queue, &slot, 1);
+        forward_all(a.queue, c.queue);
+        netring_queue_flush(c.queue);
+        is_int(netring_xdp_close(c.xdp), 64, "%s: they have not left", mode->name);
+        goes_on(a.queue, polls, "the way out is closed");
+    }
+    xdp_close(a.xdp);
+    is_int(umem_info(umem).frames_free, 512, "%s: all frames are free", mode->name);
+    netring_umem_free(umem);
+}
+
 /* ---- kinds of memory ---- */
 
 /* Traffic both ways. */
@@ -936,8 +1124,11 @@ int main(void)
         test_moved_to_the_front(&xdp_modes[i]);
         test_reflect(&xdp_modes[i]);
         test_close_order(&xdp_modes[i]);
+        test_close_under_load(&xdp_modes[i]);
         test_way_out_ends(&xdp_modes[i], false);
         test_way_out_ends(&xdp_modes[i], true);
+        test_all_away(&xdp_modes[i], true);
+        test_all_away(&xdp_modes[i], false);
         test_sizes(&xdp_modes[i]);
         test_segments(&xdp_modes[i], false);
         test_segments(&xdp_modes[i], true);
