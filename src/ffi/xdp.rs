@@ -130,8 +130,8 @@ pub struct netring_xdp_step {
 
 /// Numbers of a queue, or of all queues of an xdp: cumulative since the open, except for
 /// the gauges; never reset by reading. rx_frames = rx_kernel + rx_held + rx_forwarded;
-/// tx_frames = tx_free + tx_open + tx_committed + what is in flight of the queue's own,
-/// while nothing moves.
+/// tx_frames = tx_free + tx_open + tx_committed + tx_in_flight, without forwarded frames,
+/// of which the last two tell as well; while nothing moves.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
