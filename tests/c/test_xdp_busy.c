@@ -167,10 +167,7 @@ static void test_kill(const struct xdp_mode *mode)
     ok(id != 0, "%s: another process has a program", mode->name);
     snprintf(text, sizeof text, "program %u", id);
     xdp_open_fails("its program", "va", NULL, 0, &config,
-                   &(struct failure){NETRING_EBUSY,
-                                     mode->mode == NETRING_MODE_SKB ? EBUSY : EBUSY,
-                                     "program",
-                                     {text, "va"}});
+                   &(struct failure){NETRING_EBUSY, EBUSY, "program", {text, "va"}});
     send_stream(sender, 0, 100);
     kill(holder.pid, SIGKILL);
     is_int(holder_end(&holder), SIGKILL, "%s: it is killed", mode->name);

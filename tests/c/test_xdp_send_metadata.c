@@ -91,6 +91,32 @@ static void test_timestamps(const struct xdp_mode *mode, struct sink *sink)
     xdp_close(a.xdp);
 }
 
+/* Nobody fetches them: the newest are kept, and the others counted. */
+static void test_kept(struct sink *sink)
+{
+    enum { KEPT = 4096, LOST = 50, BATCH = 41 };
+    struct netring_xdp_config config = send_config(&xdp_modes[0], NETRING_XDP_TX_METADATA);
+    struct xdp_one a = xdp_one("va", &config);
+    static struct netring_timestamp stamps[KEPT + 1];
+
+    for (uint32_t sent = 0; sent < KEPT + LOST;) {
+        uint32_t now = KEPT + LOST - sent < BATCH ? KEPT + LOST - sent : BATCH;
+
+        queue_commit_stream(a.queue, sent, now);
+        netring_queue_flush(a.queue);
+        if (!sink_is_stream(sink, sent, now, "not fetched"))
+            break;
+        sent += now;
+    }
+    queue_drains(a.queue, "not fetched");
+    is_int(queue_sent(a.queue).timestamps_lost, LOST, "timestamps that nobody fetched are counted");
+    is_int(netring_queue_timestamps(a.queue, stamps, sizeof stamps[0], KEPT + 1), KEPT,
+           "the others are kept");
+    is_int(stamps[0].cookie, LOST + 1, "from the oldest of these");
+    is_int(stamps[KEPT - 1].cookie, KEPT + LOST, "to the newest");
+    xdp_close(a.xdp);
+}
+
 static void refused(struct netring_queue *queue, struct netring_slot slot, const char *what)
 {
     errno = 0;
@@ -179,6 +205,7 @@ int main(void)
         test_checksums(&xdp_modes[i], &sink);
         test_timestamps(&xdp_modes[i], &sink);
     }
+    test_kept(&sink);
     test_refused();
     test_umem();
     sink_close(&sink);

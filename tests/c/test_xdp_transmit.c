@@ -322,6 +322,45 @@ static void test_smaller_mtu(const struct xdp_mode *mode)
     xdp_close(a.xdp);
 }
 
+/* Nobody fetches results: the newest are kept, and the others counted. */
+static void test_results_kept(void)
+{
+    enum { KEPT = 4096, SENT = 1536, ROUNDS = 3, LOST = ROUNDS * SENT - KEPT };
+    struct netring_xdp_config config = send_config(&xdp_modes[0]);
+    static struct netring_result results[KEPT + 1];
+    static struct netring_slot slots[SENT];
+    struct netring_injector_stats stats;
+    struct xdp_one a;
+
+    config.tx_frames = SENT;
+    a = xdp_one("va", &config);
+    for (int round = 0; round < ROUNDS; round++) {
+        queue_must_reserve(a.queue, slots, SENT);
+        for (uint32_t i = 0; i < SENT; i++) {
+            slots[i].len = 1500;
+            numbered_make(slots[i].data, slots[i].len, i, false);
+        }
+        queue_must_commit(a.queue, slots, SENT);
+        net_link_mtu("vb", 1000); /* veth looks at its peer's */
+        queue_drains(a.queue, "larger than the MTU");
+        net_link_mtu("vb", 1500);
+    }
+    sink_is_empty(&sink, "larger than the MTU");
+    stats = queue_sent(a.queue);
+    is_int(stats.dropped, ROUNDS * SENT, "larger than the MTU: dropped");
+    is_int(stats.results_lost, LOST, "results that nobody fetched are counted");
+    is_int(netring_queue_results(a.queue, results, sizeof *results, KEPT + 1), KEPT,
+           "the others are kept");
+    if (xdp_kernel(6, 17)) {
+        is_int(results[0].cookie, LOST + 1, "from the oldest of these");
+        is_int(results[KEPT - 1].cookie, ROUNDS * SENT, "to the newest");
+    }
+    is_int(netring_queue_results(a.queue, results, sizeof *results, 1), 0, "and told once");
+    queue_adds_up(a.queue, "larger than the MTU");
+    queue_is_idle(a.queue, "larger than the MTU");
+    xdp_close(a.xdp);
+}
+
 /* The completion ring holds far fewer frames than are sent: the kernel ends a kick without an error
  * then. What it left is not taken for sent. */
 static void test_small_completion_ring(const struct xdp_mode *mode)
@@ -753,6 +792,8 @@ int main(void)
         test_gone(&xdp_modes[i]);
         test_threads(&xdp_modes[i]);
         test_close(&xdp_modes[i]);
+        if (i == 0)
+            test_results_kept();
         sink_close(&sink);
     }
     test_no_tx();

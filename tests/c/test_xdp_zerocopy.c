@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <linux/if_xdp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifndef SOL_XDP
 #define SOL_XDP 283
@@ -258,6 +260,64 @@ static void test_forward(void)
     is_int(netring_umem_free(config.umem), 0, "forward: the memory");
 }
 
+/* All frames of B go out of A: a loop that only polls B's descriptor goes on, though nobody asks A
+ * what it has sent. */
+static void test_all_away(void)
+{
+    enum { FRAMES = 64 };
+    struct netring_umem_config memory;
+    struct netring_xdp_config config = zero_config(NETRING_MODE_ZEROCOPY);
+    uint32_t forwarded = 0, more = 0, sent = 0;
+    struct netring_packet packets[BATCH];
+    struct netring_error err;
+    struct netring_block *block;
+    int sender, rc = 0, n;
+    struct end ends[2];
+    struct pollfd wait;
+    int64_t end;
+
+    if (netring_umem_config_init(&memory, sizeof memory) != 0)
+        tap_bail("netring_umem_config_init");
+    memory.frame_count = 4096;
+    config.rx_frames = FRAMES;
+    if (netring_umem_new(&memory, &config.umem, &err) != 0)
+        tap_bail("netring_umem_new: %s", err.message);
+    open_both(ends, &config);
+    sender = net_sender(names[0]);
+    wait = (struct pollfd){.fd = netring_queue_fd(ends[1].one.queue), .events = POLLIN};
+    for (end = now_ms() + tap_patience(5000); more == 0 && now_ms() < end;) {
+        uint8_t frame[MOST];
+
+        /* Dropped by the device as long as there is no frame for it. */
+        net_send(sender, frame, frame_to(frame, 1, sent++));
+        if (poll(&wait, 1, 5) != 1 ||
+            (rc = netring_queue_next_block(ends[1].one.queue, 0, &block)) != 1)
+            continue;
+        n = netring_block_read(block, packets, sizeof *packets, BATCH);
+        if (forwarded < FRAMES) {
+            n = netring_queue_forward(ends[0].one.queue, block, packets, sizeof *packets,
+                                      (size_t)n);
+            forwarded += n > 0 ? (uint32_t)n : 0;
+            if (forwarded >= FRAMES)
+                netring_queue_flush(ends[0].one.queue);
+        } else {
+            more += (uint32_t)n;
+        }
+        netring_block_release(block);
+    }
+    ok(forwarded >= FRAMES && more > 0,
+       "all away: of %u, %u were forwarded, and %u come after that (%s)", sent, forwarded, more,
+       netring_err_name(rc));
+    queue_drains(ends[0].one.queue, "all away");
+    while (netring_queue_next_block(ends[1].one.queue, 200, &block) == 1)
+        netring_block_release(block);
+    while (netring_queue_next_block(ends[0].one.queue, 0, &block) == 1)
+        netring_block_release(block);
+    close(sender);
+    close_both(ends, "all away");
+    is_int(netring_umem_free(config.umem), 0, "all away: the memory");
+}
+
 int main(void)
 {
     struct footprint before;
@@ -275,6 +335,7 @@ int main(void)
     test_mode("auto", NETRING_MODE_AUTO, NETRING_MODE_ZEROCOPY, FEW);
     test_mode("copy", NETRING_MODE_COPY, NETRING_MODE_COPY, FEW);
     test_forward();
+    test_all_away();
     is_footprint(before, "all of it");
     return tap_end();
 }
