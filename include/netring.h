@@ -3425,9 +3425,9 @@ struct netring_xdp_config {
     /** NETRING_XDP_* bits. Default 0. */
     uint64_t flags;
     /**
-     * Bytes that the frames of all queues may take; 0 (default): 1 GiB. They never take
-     * more than half of the available memory or the control group's room. More are
-     * refused; of defaults (rx_frames, tx_frames 0) there are fewer then, 512 and 256
+     * Bytes that the frames of all queues and their rings may take; 0 (default): 1 GiB.
+     * They never take more than half of the available memory or the control group's room.
+     * More are refused; of defaults (rx_frames, tx_frames 0) there are fewer then, 512 and 256
      * at least.
      */
     uint64_t memory_limit;

@@ -436,12 +436,13 @@ impl Bound {
         }
     }
 
-    pub(crate) fn remedy(self) -> &'static str {
+    /// `fewer`: what else to do.
+    pub(crate) fn remedy(self, fewer: &str) -> String {
         match self {
-            Self::Limit => "raise memory_limit, or reduce block_count or block_size",
-            Self::MemAvailable => "free memory, or reduce block_count or block_size",
-            Self::Cgroup => "raise the group's memory limit, or reduce block_count or block_size",
-            Self::NoMemory => "reduce block_count or block_size",
+            Self::Limit => format!("raise memory_limit, or {fewer}"),
+            Self::MemAvailable => format!("free memory, or {fewer}"),
+            Self::Cgroup => format!("raise the group's memory limit, or {fewer}"),
+            Self::NoMemory => fewer.to_string(),
         }
     }
 }
@@ -563,7 +564,7 @@ impl Geometry {
                 self.memory(),
                 bound.bound.words(),
                 bound.bytes,
-                bound.bound.remedy(),
+                bound.bound.remedy("reduce block_count or block_size"),
             ),
         )
         .with_os(libc::ENOMEM)

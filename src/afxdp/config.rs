@@ -11,7 +11,7 @@
 
 use super::umem::{self, Umem, UmemConfig};
 use crate::config::{MemoryBound, range};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::filter::Filter;
 use std::sync::Arc;
 
@@ -73,6 +73,10 @@ const MAX_BLOCK_PACKETS: u32 = 4096;
 const BIND_TIMEOUT: u32 = 1000;
 /// Longest of such times.
 const MAX_TIMEOUT: u32 = 3_600_000;
+/// Bytes of an entry of the receive and the transmit ring (struct xdp_desc).
+const DESCRIPTOR: u64 = 16;
+/// Of the fill and the completion ring.
+const ADDRESS: u64 = 8;
 /// SO_BUSY_POLL_BUDGET is 16 bits wide.
 const MAX_BUDGET: u32 = 65535;
 
@@ -220,6 +224,16 @@ pub struct Sizes {
     pub block_packets: u32,
 }
 
+impl Sizes {
+    /// Bytes of the rings, which are the kernel's memory.
+    fn rings(&self) -> u64 {
+        let tx_ring = if self.tx_frames == 0 { 0 } else { self.tx_ring };
+        let packets = u64::from(self.rx_ring).saturating_add(tx_ring.into());
+        let frames = u64::from(self.fill_ring).saturating_add(self.completion_ring.into());
+        packets.saturating_mul(DESCRIPTOR).saturating_add(frames.saturating_mul(ADDRESS))
+    }
+}
+
 impl XdpConfig {
     /// Whether a flag is set.
     pub fn has(&self, flag: u64) -> bool {
@@ -271,7 +285,7 @@ impl XdpConfig {
             return Err(Error::config("busy_poll_budget", "busy_poll_budget goes with busy_poll"));
         }
         self.validate_exclusions()?;
-        self.umem_config(1, &self.sizes(RX_FRAMES, TX_FRAMES)).layout().map(drop)?;
+        self.umem_config(&self.sizes(RX_FRAMES, TX_FRAMES)).layout().map(drop)?;
         self.validate_umem()
     }
 
@@ -394,13 +408,13 @@ impl XdpConfig {
     }
 
     /// The memory of each queue.
-    pub fn umem_config(&self, queues: u64, sizes: &Sizes) -> UmemConfig {
+    pub fn umem_config(&self, sizes: &Sizes) -> UmemConfig {
         let has = |flag: u64, bit: u64| if self.has(flag) { bit } else { 0 };
         UmemConfig {
             flags: has(flags::TX_METADATA, umem::flags::TX_METADATA)
                 | has(flags::HUGEPAGES, umem::flags::HUGEPAGES)
                 | has(flags::UNALIGNED, umem::flags::UNALIGNED),
-            memory_limit: self.memory_limit.checked_div(queues.max(1)).unwrap_or(0),
+            memory_limit: self.memory_limit,
             frame_size: self.frame_size,
             frame_count: sizes.rx_frames.saturating_add(sizes.tx_frames),
             headroom: self.headroom,
@@ -412,16 +426,11 @@ impl XdpConfig {
     ///
     /// # Errors
     /// `Config`: a ring is too small for the frames.
-    pub fn fitting(&self, queues: u64) -> Result<Sizes> {
-        let bound = MemoryBound::now(self.memory_limit).bytes;
+    pub fn sizes_within(&self, queues: u64, bound: u64) -> Result<Sizes> {
         let (mut rx, mut tx) = (RX_FRAMES, TX_FRAMES);
         let sizes = loop {
             let sizes = self.sizes(rx, tx);
-            let memory = match &self.umem {
-                Some(_) => 0,
-                None => self.umem_config(queues, &sizes).layout()?.memory().saturating_mul(queues),
-            };
-            if memory <= bound || tx <= LEAST_DEFAULT_FRAMES {
+            if self.memory(queues, &sizes)? <= bound || tx <= LEAST_DEFAULT_FRAMES {
                 break sizes;
             }
             (rx, tx) = (rx >> 1, tx >> 1);
@@ -436,6 +445,43 @@ impl XdpConfig {
             ));
         }
         Ok(sizes)
+    }
+
+    /// The same, within the bound.
+    ///
+    /// # Errors
+    /// As [`sizes_within`](Self::sizes_within); `Mmap` with ENOMEM: more than the bound.
+    pub fn fitting(&self, queues: u64) -> Result<Sizes> {
+        let bound = MemoryBound::now(self.memory_limit);
+        let sizes = self.sizes_within(queues, bound.bytes)?;
+        let memory = self.memory(queues, &sizes)?;
+        if memory > bound.bytes {
+            let of = if queues == 1 { "a queue".to_string() } else { format!("{queues} queues") };
+            return Err(Error::new(
+                Kind::Mmap,
+                bound.bound.option(),
+                format!(
+                    "frame memory refused: frames and rings of {of} take {memory} bytes, more than \
+                     {} ({} bytes); {}",
+                    bound.bound.words(),
+                    bound.bytes,
+                    bound
+                        .bound
+                        .remedy("have fewer or smaller frames, shorter rings or fewer queues"),
+                ),
+            )
+            .with_os(libc::ENOMEM));
+        }
+        Ok(sizes)
+    }
+
+    /// Bytes of all frames, but for those of a `umem`, and of all rings.
+    fn memory(&self, queues: u64, sizes: &Sizes) -> Result<u64> {
+        let frames = match &self.umem {
+            Some(_) => 0,
+            None => self.umem_config(sizes).layout()?.memory(),
+        };
+        Ok(frames.saturating_add(sizes.rings()).saturating_mul(queues))
     }
 
     /// How long a queue in use is tried again, in milliseconds.

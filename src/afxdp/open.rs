@@ -210,7 +210,8 @@ impl Xdp {
         let name = String::from_utf8_lossy(interface).into_owned();
         let bindable = facts.queues.bindable().max(1);
         let queues = queues(wanted, bindable, &name)?;
-        let sizes = config.fitting(queues.len() as u64)?;
+        let only_program = config.has(flags::PROGRAM_ONLY);
+        let sizes = config.fitting(if only_program { 0 } else { queues.len() as u64 })?;
         let ifindex = facts.interface.link.index;
         let ask = any_socket().map_err(|errno| {
             let words =
@@ -244,7 +245,6 @@ impl Xdp {
         let opening = Opening { name: &name, config, facts, sizes, common, metadata };
         opening.wait_for_carrier();
         let bound = MemoryBound::now(config.memory_limit).bytes;
-        let only_program = config.has(flags::PROGRAM_ONLY);
         let numbers = if only_program { &[][..] } else { &queues[..] };
         let (mode, sockets) = opening.sockets(numbers, sockets, &program, &mut steps)?;
         let mut opened = Vec::new();
@@ -596,7 +596,7 @@ impl Opening<'_> {
         let umem = match &self.config.umem {
             Some(umem) => Arc::clone(umem),
             None => {
-                let memory = self.config.umem_config(1, &self.sizes);
+                let memory = self.config.umem_config(&self.sizes);
                 Arc::new(Umem::new(&memory)?)
             }
         };
@@ -707,6 +707,9 @@ impl Opening<'_> {
 
     fn not_bound(&self, errno: Errno, number: u32, mode: Mode) -> Error {
         let name = self.name;
+        let layout = self.config.umem.as_ref().map(|umem| Ok(*umem.layout()));
+        let layout = layout.unwrap_or_else(|| self.config.umem_config(&self.sizes).layout());
+        let memory = layout.map_or(0, |layout| layout.memory());
         let xdp = self.facts.interface.xdp;
         let multi = self.config.has(flags::MULTI_BUFFER);
         let (kind, option, words) = match errno.0 {
@@ -733,7 +736,7 @@ impl Opening<'_> {
                 "bind",
                 format!("insufficient privileges: binding to queue {number}: {errno}"),
             ),
-            libc::ENOBUFS => (Kind::MemLock, "bind", locked_memory()),
+            libc::ENOBUFS => (Kind::MemLock, "bind", locked_memory(memory)),
             libc::EOPNOTSUPP if mode == Mode::ZeroCopy => {
                 let segments = xdp.map_or(0, |xdp| xdp.max_segments);
                 let why = if multi && segments <= 1 {
@@ -874,18 +877,20 @@ fn no_socket(errno: Errno) -> Error {
     Error::new(kind, "socket", words).with_os(errno.0)
 }
 
-fn locked_memory() -> String {
+/// `umem`: bytes of each socket's.
+fn locked_memory(umem: u64) -> String {
     let limit = locked_memory_limit().map_or("none".to_string(), |bytes| format!("{bytes} bytes"));
     format!(
-        "locked-memory limit too small: it is {limit}, for all frames of the user together; raise \
-         it (`ulimit -l`, LimitMEMLOCK=), use fewer frames, or run with CAP_IPC_LOCK"
+        "locked-memory limit too small: it is {limit}, for all frames of the user together, and \
+         each queue takes {umem}; raise it (`ulimit -l`, LimitMEMLOCK=), use fewer frames, or run \
+         with CAP_IPC_LOCK"
     )
 }
 
 fn not_registered(errno: Errno, umem: &Umem) -> Error {
     let layout = umem.layout();
     let (kind, words) = match errno.0 {
-        libc::ENOBUFS => (Kind::MemLock, locked_memory()),
+        libc::ENOBUFS => (Kind::MemLock, locked_memory(layout.memory())),
         libc::EPERM => (
             Kind::PermissionDenied,
             format!("insufficient privileges: registering frame memory: {errno}"),

@@ -3,6 +3,7 @@
 
 use super::config::{Mode, Redirect, XdpConfig};
 use super::facts::{Facts, facts};
+use crate::config::MemoryBound;
 use crate::error::Result;
 use crate::sys::bpf::{Map, MapKind};
 use crate::sys::ethtool::Ethtool;
@@ -146,8 +147,9 @@ impl Around {
         let all = Links::open().and_then(|mut links| links.all()).unwrap_or_default();
         let sockets = u64::from(facts.queues.bindable().max(1));
         let config = XdpConfig { redirect: Some(Redirect::All), ..XdpConfig::default() };
-        let memory = config.fitting(sockets).and_then(|sizes| {
-            let layout = config.umem_config(sockets, &sizes).layout()?;
+        let bound = MemoryBound::now(0).bytes;
+        let memory = config.sizes_within(sockets, bound).and_then(|sizes| {
+            let layout = config.umem_config(&sizes).layout()?;
             Ok(layout.memory().saturating_mul(sockets))
         });
         let unlimited = is_capable(CAP_IPC_LOCK) == Ok(true);

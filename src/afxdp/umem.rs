@@ -264,7 +264,7 @@ impl Umem {
                     layout.memory(),
                     bound.bound.words(),
                     bound.bytes,
-                    bound.bound.remedy(),
+                    bound.bound.remedy("have fewer or smaller frames"),
                 ),
             )
             .with_os(libc::ENOMEM));

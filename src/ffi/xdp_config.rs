@@ -119,9 +119,9 @@ pub struct netring_xdp_config {
     pub init: u32,
     /// NETRING_XDP_* bits. Default 0.
     pub flags: u64,
-    /// Bytes that the frames of all queues may take; 0 (default): 1 GiB. They never take
-    /// more than half of the available memory or the control group's room. More are
-    /// refused; of defaults (rx_frames, tx_frames 0) there are fewer then, 512 and 256
+    /// Bytes that the frames of all queues and their rings may take; 0 (default): 1 GiB.
+    /// They never take more than half of the available memory or the control group's room.
+    /// More are refused; of defaults (rx_frames, tx_frames 0) there are fewer then, 512 and 256
     /// at least.
     pub memory_limit: u64,
     /// With NETRING_REDIRECT_FILTER: which packets. The xdp keeps its own copy;

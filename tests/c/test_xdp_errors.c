@@ -92,6 +92,9 @@ SET(umem_headroom, config->umem = umem; config->frame_size = 0; config->headroom
 SET(umem_limit, config->umem = umem; config->frame_size = 0; config->memory_limit = 1 << 20)
 SET(limit, config->memory_limit = 100 * 1024)
 
+SET(limit_of_rings, config->rx_ring = config->completion_ring = 1 << 20;
+    config->memory_limit = 16 << 20)
+
 static const struct wrong wrongs[] = {
     {"no redirect", no_redirect, {NETRING_EINVAL, 0, "redirect", {"NETRING_REDIRECT_ALL", "SSH"}}},
     {"another redirect", redirect_4, {NETRING_EINVAL, 0, "redirect", {"4"}}},
@@ -140,6 +143,7 @@ static const struct wrong wrongs[] = {
     {"headroom of the umem's", umem_headroom, {NETRING_EINVAL, 0, "headroom", {"64"}}},
     {"a limit of the umem's", umem_limit, {NETRING_EINVAL, 0, "umem", {"memory_limit"}}},
     {"memory", limit, {NETRING_EMMAP, ENOMEM, "memory_limit", {"102400"}}},
+    {"memory of rings", limit_of_rings, {NETRING_EMMAP, ENOMEM, "memory_limit", {"rings"}}},
 };
 
 static void test_config(void)
@@ -497,25 +501,33 @@ static void with_enough(void *user)
     config.rx_frames = 1024;
     xdp_open_fails(
         "more memory than may be locked", "va", NULL, 0, &config,
-        &(struct failure){NETRING_EMEMLOCK, ENOBUFS, "XDP_UMEM_REG", {"65536", "ulimit -l"}});
-    limit.rlim_cur = limit.rlim_max;
-    config.rx_frames = 0;
-    config.memory_limit = 1 << 20;
+        &(struct failure){
+            NETRING_EMEMLOCK, ENOBUFS, "XDP_UMEM_REG", {"65536", "ulimit -l", "2228224"}});
 }
 
 static void test_memory(void)
 {
+    struct netring_xdp_config config = plain();
     struct netring_umem_config memory;
     struct netring_umem *one = NULL;
     struct netring_error error;
     int rc;
 
     child_run("locked memory", with_enough, NULL);
+    /* Of all queues, as much as one might have. */
+    config.memory_limit = 300 * 1024;
+    xdp_open_fails(
+        "the memory of two queues", "qa", NULL, 0, &config,
+        &(struct failure){
+            NETRING_EMMAP, ENOMEM, "memory_limit", {"2 queues", "307200", "fewer queues"}});
     netring_umem_config_init(&memory, sizeof memory);
     memory.memory_limit = 1 << 20;
     rc = netring_umem_new(&memory, &one, &error);
     is_failure(rc, errno, &error,
-               &(struct failure){NETRING_EMMAP, ENOMEM, "memory_limit", {"1048576", "67108864"}},
+               &(struct failure){NETRING_EMMAP,
+                                 ENOMEM,
+                                 "memory_limit",
+                                 {"1048576", "67108864", "fewer or smaller frames"}},
                "a UMEM beyond its limit");
     memory.memory_limit = 0;
     memory.frame_count = 1 << 24; /* 64 GiB */
