@@ -3408,7 +3408,10 @@ int netring_umem_free(struct netring_umem *umem);
  * must have room for it (NETRING_UMEM_TX_METADATA).
  */
 #define NETRING_XDP_TX_METADATA 0x1000
-/** A queue in use is not tried again (`bind_timeout`). */
+/**
+ * A queue in use is not tried again (`bind_timeout`), unless it is this open that has
+ * just had it, before a step down (netring_xdp_steps).
+ */
 #define NETRING_XDP_NO_RETRY 0x4000
 /** What `init` of a struct netring_xdp_config holds once it is initialised. */
 #define NETRING_XDP_CONFIG_INIT_WORD 0x4e525843

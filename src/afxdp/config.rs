@@ -70,7 +70,7 @@ const MAX_FRAMES: u32 = 1 << 20;
 const BLOCK_PACKETS: u32 = 64;
 const MAX_BLOCK_PACKETS: u32 = 4096;
 /// Default milliseconds that a queue in use is tried again: 20 to 35 after a close were seen.
-const BIND_TIMEOUT: u32 = 1000;
+pub const BIND_TIMEOUT: u32 = 1000;
 /// Longest of such times.
 const MAX_TIMEOUT: u32 = 3_600_000;
 /// Bytes of an entry of the receive and the transmit ring (struct xdp_desc).

@@ -2,10 +2,11 @@
 //!
 //! In this order: the program is attached, which says whether the driver runs it, while
 //! its map is empty and every packet passes to the host's stack; the sockets are bound,
-//! zero-copy or not, with full fill rings; then they go into the map, and packets come. At the end the other way round: first the program, so that the
-//! driver has nothing to redirect into sockets that go.
+//! zero-copy or not, with full fill rings; then they go into the map, and packets come. At
+//! the end the other way round: first the program, so that the driver has nothing to
+//! redirect into sockets that go.
 
-use super::config::{Mode, Redirect, Sizes, Step, XdpConfig, flags};
+use super::config::{BIND_TIMEOUT, Mode, Redirect, Sizes, Step, XdpConfig, flags};
 use super::facts::{Facts, facts};
 use super::program::{Program, Request, Which};
 use super::queue::{Common, Parts, Queue, QueueInfo, XdpCounters, no_waiter};
@@ -499,6 +500,14 @@ fn queues(wanted: &[u32], bindable: u32, name: &str) -> Result<Vec<u32>> {
     Ok(wanted.to_vec())
 }
 
+/// What this open had before a step down, and the kernel may have still.
+#[derive(Clone, Copy)]
+struct Own {
+    queue: bool,
+    /// Of the umem that is given.
+    frames: bool,
+}
+
 /// A bound socket, its rings and its frames.
 struct Ready {
     number: u32,
@@ -569,12 +578,19 @@ impl Opening<'_> {
         };
         // A socket that was handed over has one try: what it has been given stays with it.
         let modes = if adopted.is_empty() { modes } else { &modes[modes.len() - 1..] };
+        // Queues that were bound before a step down.
+        let mut closed = 0;
         for mode in modes {
             let given = std::mem::take(&mut adopted);
             let mut given = given.into_iter();
-            let tried: Result<Vec<Ready>> =
-                numbers.iter().map(|number| self.socket(*number, given.next(), *mode)).collect();
-            match tried {
+            let mut ready = Vec::new();
+            let tried = numbers.iter().enumerate().try_for_each(|(at, number)| {
+                let own = Own { queue: at < closed, frames: closed > 0 };
+                ready.push(self.socket(*number, given.next(), *mode, own)?);
+                Ok(())
+            });
+            closed = ready.len();
+            match tried.map(|()| ready) {
                 Ok(ready) => return Ok((*mode, ready)),
                 Err(error) if *mode == Mode::ZeroCopy && self.config.mode == Mode::Auto => {
                     if !is_step_down(&error) {
@@ -589,9 +605,16 @@ impl Opening<'_> {
         Ok((copied, Vec::new()))
     }
 
+    /// Until when something in use is tried again. What this open has just closed is waited
+    /// for in any case: it is in nobody's way but its own.
+    fn until(&self, own: bool) -> Duration {
+        let patience = self.config.bind_patience().max(if own { BIND_TIMEOUT } else { 0 });
+        clock::monotonic() + Duration::from_millis(patience.into())
+    }
+
     /// One socket, bound; a queue in use is tried again for a while.
-    fn socket(&self, number: u32, given: Option<Socket>, mode: Mode) -> Result<Ready> {
-        let until = clock::monotonic() + Duration::from_millis(self.config.bind_patience().into());
+    fn socket(&self, number: u32, given: Option<Socket>, mode: Mode, own: Own) -> Result<Ready> {
+        let (framed, bound) = (self.until(own.frames), self.until(own.queue));
         let mut given = given;
         let umem = match &self.config.umem {
             Some(umem) => Arc::clone(umem),
@@ -600,9 +623,9 @@ impl Opening<'_> {
                 Arc::new(Umem::new(&memory)?)
             }
         };
-        let mut ready = patiently(until, || self.prepare(number, &mut given, &umem))?;
+        let mut ready = patiently(framed, || self.prepare(number, &mut given, &umem))?;
         // The same one again, which may be the caller's.
-        patiently(until, || self.bind(&ready.socket, number, mode))?;
+        patiently(bound, || self.bind(&ready.socket, number, mode))?;
         ready.rx.set_used();
         if mode != Mode::ZeroCopy && ready.tx.is_some() {
             grow_send_buffer(&ready.socket, umem.layout().frame_size, self.sizes.tx_frames);

@@ -74,7 +74,8 @@ pub const NETRING_XDP_RX_METADATA: u64 = 0x2000;
 /// With zero copy as far as the driver does that. Takes 64 bytes of each slot; a `umem`
 /// must have room for it (NETRING_UMEM_TX_METADATA).
 pub const NETRING_XDP_TX_METADATA: u64 = 0x1000;
-/// A queue in use is not tried again (`bind_timeout`).
+/// A queue in use is not tried again (`bind_timeout`), unless it is this open that has
+/// just had it, before a step down (netring_xdp_steps).
 pub const NETRING_XDP_NO_RETRY: u64 = 0x4000;
 
 const _: () = assert!(

@@ -4,10 +4,12 @@
 #include "xdp.h"
 
 #include <errno.h>
+#include <linux/if_xdp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -180,6 +182,72 @@ static void test_kill(const struct xdp_mode *mode)
 }
 
 /* A fork without exec: the child's handles are stale, and its exit takes nothing away. */
+/* ---- a step down ---- */
+
+/* No interface here has zero-copy. The library binds through bind(2): while this is on, the queues
+ * below this one have it, though what they get is copied, and the others have not. */
+static uint32_t zero_copy_queues; /* 0: off */
+
+int bind(int fd, const struct sockaddr *address, socklen_t length)
+{
+    struct sockaddr_xdp to;
+
+    if (zero_copy_queues && length == sizeof to && address->sa_family == AF_XDP) {
+        memcpy(&to, address, sizeof to);
+        if ((to.sxdp_flags & XDP_ZEROCOPY) && to.sxdp_queue_id >= zero_copy_queues) {
+            errno = EOPNOTSUPP;
+            return -1;
+        }
+        if (to.sxdp_flags & XDP_ZEROCOPY)
+            to.sxdp_flags ^= XDP_ZEROCOPY | XDP_COPY;
+        return (int)syscall(SYS_bind, fd, &to, sizeof to);
+    }
+    return (int)syscall(SYS_bind, fd, address, length);
+}
+
+/* Where a later queue has no zero-copy, the earlier ones are closed and opened again without. Who
+ * does not want to wait for others does not get in his own way by it. */
+static void test_step_down(bool shared)
+{
+    const char *what = shared ? "a step down, one UMEM" : "a step down";
+    struct netring_xdp_config config = queue_only();
+    struct netring_umem_config memory;
+    struct netring_umem *umem = NULL;
+    struct netring_xdp_step step;
+    struct footprint before = footprint_now();
+    struct netring_xdp *xdp;
+
+    config.mode = NETRING_MODE_AUTO;
+    config.flags |= NETRING_XDP_NO_RETRY;
+    if (shared) {
+        /* There are no other frames than those that the first try had. */
+        netring_umem_config_init(&memory, sizeof memory);
+        memory.frame_size = config.frame_size;
+        memory.frame_count = 2 * (config.rx_frames + config.tx_frames);
+        if (netring_umem_new(&memory, &umem, NULL) != 0)
+            tap_bail("netring_umem_new");
+        config.umem = umem;
+    }
+    net_veth_queues("sa", "sb", 2);
+    zero_copy_queues = 1;
+    xdp = xdp_open("sa", NULL, 0, &config);
+    zero_copy_queues = 0;
+    is_int(xdp_info(xdp).mode, NETRING_MODE_COPY, "%s: granted", what);
+    is_int(xdp_info(xdp).queue_count, 2, "%s: queues", what);
+    is_int(netring_xdp_steps(xdp, &step, sizeof step, 1), 1, "%s: it is told", what);
+    ok(step.mode == NETRING_MODE_ZEROCOPY && strstr(step.message, "queue 1"), "%s: because: %s",
+       what, step.message);
+    /* That of somebody else is not waited for. */
+    config.umem = NULL;
+    xdp_open_fails("a queue of somebody else, not tried again", "sa", NULL, 0, &config,
+                   &(struct failure){NETRING_EBUSY, EBUSY, "queue", {"queue 0"}});
+    xdp_close(xdp);
+    if (umem)
+        netring_umem_free(umem);
+    net_link_delete("sa");
+    is_footprint(before, what);
+}
+
 static struct netring_block *held;
 
 static void in_child(void *user)
@@ -531,6 +599,8 @@ int main(void)
     other = net_namespace_new();
     before = footprint_now();
     test_contention();
+    test_step_down(false);
+    test_step_down(true);
     test_adopted();
     test_foreign();
     test_later();
