@@ -223,6 +223,7 @@ impl Interface {
             match refused.0 {
                 libc::EPERM | libc::EACCES => return Err(not_permitted(refused)),
                 libc::ENODEV => return Err(self.gone()),
+                libc::EMFILE | libc::ENFILE => return Err(no_descriptor(refused)),
                 libc::EBUSY | libc::EEXIST => {
                     if let Some(xdp) = self.link()?.and_then(|link| link.xdp) {
                         if xdp.mode != 0 {
@@ -303,6 +304,14 @@ pub fn not_permitted(errno: Errno) -> Error {
          CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8)"
     );
     Error::new(Kind::PermissionDenied, "attach", message).with_os(errno.0)
+}
+
+/// Nothing that the driver or the program has to do with.
+fn no_descriptor(errno: Errno) -> Error {
+    let message = format!(
+        "the XDP program was not attached: {errno}; close descriptors or raise `ulimit -n`"
+    );
+    Error::new(Kind::Io, "attach", message).with_os(errno.0)
 }
 
 #[cfg(test)]

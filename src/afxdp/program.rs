@@ -428,6 +428,12 @@ fn no_map(errno: Errno) -> Error {
             Kind::NotSupported,
             format!("not supported: this kernel has no XSKMAP: {errno} (CONFIG_XDP_SOCKETS)"),
         ),
+        libc::EMFILE | libc::ENFILE => (
+            Kind::Io,
+            format!(
+                "the XSKMAP could not be made: {errno}; close descriptors or raise `ulimit -n`"
+            ),
+        ),
         _ => (Kind::Io, format!("the XSKMAP could not be made: {errno}")),
     };
     Error::new(kind, "BPF_MAP_CREATE", words).with_os(errno.0)

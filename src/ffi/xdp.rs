@@ -764,8 +764,8 @@ pub unsafe extern "C" fn netring_xdp_last_error(
 /// Errors: NETRING_EBADF, `filter` is none. NETRING_EINVAL, `flags` has other bits, or
 /// `log` is NULL with a size. NETRING_EFILTER, it cannot be an XDP program: the message
 /// says what of it. NETRING_EXDP, the verifier refuses it. NETRING_EPERM, it takes
-/// CAP_BPF and CAP_NET_ADMIN. NETRING_ENOTSUP, no bpf(2) here. MT-Safe. `err` may be
-/// NULL.
+/// CAP_BPF and CAP_NET_ADMIN. NETRING_ENOTSUP, no bpf(2) here. NETRING_EIO, no more
+/// descriptors or memory. MT-Safe. `err` may be NULL.
 ///
 /// # Safety
 /// `log` must be writable for `log_size` bytes, `err` writable.

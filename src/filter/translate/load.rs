@@ -47,7 +47,7 @@ impl From<Error> for Box<Refused> {
 ///
 /// # Errors
 /// Those of [`translate`]; `PermissionDenied`; `NotSupported`: no bpf(2) here;
-/// `XdpProgram`.
+/// `XdpProgram`; `Io`: no descriptors.
 pub fn load(selection: Selection<'_>, options: &Options) -> Result<Loaded, Box<Refused>> {
     let mut first: Option<(Errno, Translated)> = None;
     for access in [options.access, Access::Fixed, Access::Called, Access::Old] {
@@ -71,7 +71,7 @@ pub fn load(selection: Selection<'_>, options: &Options) -> Result<Loaded, Box<R
                     uses_vlan: translated.uses_vlan,
                 });
             }
-            Err(errno @ Errno(libc::EPERM | libc::ENOSYS)) => {
+            Err(errno @ Errno(libc::EPERM | libc::ENOSYS | libc::EMFILE | libc::ENFILE)) => {
                 first.get_or_insert((errno, translated));
                 break;
             }
@@ -117,6 +117,12 @@ fn refused(errno: Errno, log: &str, frags: bool) -> Error {
         libc::ENOSYS => (
             Kind::NotSupported,
             format!("not supported: this kernel has no bpf(2): {errno} (CONFIG_BPF_SYSCALL)"),
+        ),
+        libc::EMFILE | libc::ENFILE => (
+            Kind::Io,
+            format!(
+                "the XDP program was not loaded: {errno}; close descriptors or raise `ulimit -n`"
+            ),
         ),
         libc::EINVAL if log.is_empty() && frags => (
             Kind::XdpProgram,
