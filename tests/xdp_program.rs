@@ -948,29 +948,55 @@ fn bpf(command: i32, words: [u32; 6]) -> Result<([u32; 6], i64), i32> {
     Ok((attributes, result))
 }
 
-/// The newest XSKMAP of that name.
-fn newest_map(name: &str) -> OwnedFd {
-    const MAP_GET_NEXT_ID: i32 = 12;
-    const MAP_GET_FD_BY_ID: i32 = 14;
+const MAP_GET_FD_BY_ID: i32 = 14;
+const PROG_GET_FD_BY_ID: i32 = 13;
+
+/// A descriptor of what has that number.
+fn by_id(command: i32, id: u32) -> OwnedFd {
+    let (_, fd) = bpf(command, [id, 0, 0, 0, 0, 0]).unwrap();
+    // SAFETY: just made.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+/// BPF_OBJ_GET_INFO_BY_FD: the beginning of what the kernel says; `info` is what it is
+/// asked.
+fn info_of(object: &OwnedFd, info: &mut [u32]) {
     const OBJ_GET_INFO_BY_FD: i32 = 15;
-    let (mut id, mut found) = (0, None);
-    while let Ok((words, _)) = bpf(MAP_GET_NEXT_ID, [id, 0, 0, 0, 0, 0]) {
-        id = words[1];
-        let Ok((_, fd)) = bpf(MAP_GET_FD_BY_ID, [id, 0, 0, 0, 0, 0]) else { continue };
-        // SAFETY: just made.
-        let map = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        // struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name
-        let mut info = [0_u8; 80];
-        let address = (info.as_mut_ptr().addr() as u64).to_ne_bytes();
-        let half = |at: usize| u32::from_ne_bytes(*address[at..].first_chunk().unwrap());
-        let (fd, length) = (map.as_raw_fd() as u32, info.len() as u32);
-        bpf(OBJ_GET_INFO_BY_FD, [fd, length, half(0), half(4), 0, 0]).unwrap();
-        let xskmap = info[..4] == (MapKind::Xsk as u32).to_ne_bytes();
-        if xskmap && info[24..].starts_with(name.as_bytes()) {
-            found = Some(map);
-        }
+    let address = (info.as_mut_ptr().addr() as u64).to_ne_bytes();
+    let half = |at: usize| u32::from_ne_bytes(*address[at..].first_chunk().unwrap());
+    let (fd, length) = (object.as_raw_fd() as u32, size_of_val(info) as u32);
+    bpf(OBJ_GET_INFO_BY_FD, [fd, length, half(0), half(4), 0, 0]).unwrap();
+}
+
+/// The XSKMAP that the program with that number uses.
+fn map_of(program: u32) -> OwnedFd {
+    // struct bpf_prog_info: ..., nr_map_ids at 52, map_ids at 56
+    let (mut ids, mut info) = ([0_u32; 16], [0_u32; 64]);
+    let address = (ids.as_mut_ptr().addr() as u64).to_ne_bytes();
+    for (word, half) in info[14..16].iter_mut().zip(address.chunks(4)) {
+        *word = u32::from_ne_bytes(*half.first_chunk().unwrap());
     }
-    found.expect("the map")
+    info[13] = ids.len() as u32;
+    info_of(&by_id(PROG_GET_FD_BY_ID, program), &mut info);
+    let used = &ids[..info[13] as usize];
+    let maps = used.iter().map(|id| by_id(MAP_GET_FD_BY_ID, *id));
+    let xskmaps = maps.filter(|map| {
+        let mut info = [0_u32; 20];
+        info_of(map, &mut info);
+        info[0] == MapKind::Xsk as u32
+    });
+    let [map] = xskmaps.collect::<Vec<_>>().try_into().expect("one XSKMAP");
+    map
+}
+
+/// The number of the program of that name, in the words of `xdp-loader status`: also of
+/// one that the dispatcher calls, which no interface knows of.
+fn number_in(status: &str, name: &str) -> u32 {
+    let line = status.lines().find(|line| line.split_whitespace().any(|word| word == name));
+    let words = line.unwrap_or_else(|| panic!("{name}: {status}")).split_whitespace();
+    // ... NAME [MODE] ID TAG [ACTIONS]
+    let behind = words.skip_while(|word| *word != name);
+    behind.filter_map(|word| word.parse().ok()).next().expect("a number")
 }
 
 /// libxdp has its program for AF_XDP on the interface, and its dispatcher where the kernel
@@ -1008,14 +1034,17 @@ fn beside_libxdp() {
         loader(&["load", "-m", mode, "x0", program]);
         let (attached_mode, id) = attached(pair.x0);
         assert_eq!(attached_mode, where_to);
-        let dispatcher = loader(&["status", "x0"]).contains("xdp_dispatcher");
+        let status = loader(&["status", "x0"]);
+        let dispatcher = status.contains("xdp_dispatcher");
         let how = if dispatcher { "by the dispatcher" } else { "by itself" };
         eprintln!("{test}: libxdp's program runs {how} ({mode})");
         let error = refused(request(pair.x0, Mode::Auto, Selection::Everything));
         assert_eq!((error.kind, &*error.option), (Kind::Busy, "program"), "{error}");
         assert!(error.message.contains(&format!("XDP program {id} ")), "{error}");
+        // Somebody else has one of that name, and a newer one.
+        let _another = Map::create(MapKind::Xsk, 4, "xsks_map").unwrap();
         let asked = Request {
-            map: Some(newest_map("xsks_map")),
+            map: Some(map_of(number_in(&status, "xsk_def_prog"))),
             ..request(pair.x0, Mode::Auto, Selection::Everything)
         };
         let (own, _) = Program::open(asked).unwrap();
