@@ -238,8 +238,9 @@ impl Interface {
         }
         if refused == Errno(libc::EEXIST) {
             let message = format!(
-                "an XDP program is on the interface that {} is a part of (a bond), and is not \
-                 replaced: open that one",
+                "in use: an XDP program is on an interface above {} (a bond, bridge, VLAN or \
+                 macvlan), and the kernel lets none be below it: open that one, or end whoever \
+                 attached it (`bpftool net`)",
                 self.name
             );
             return Err(Error::new(Kind::Busy, "program", message).with_os(refused.0));

@@ -378,6 +378,36 @@ static void test_foreign(void)
     close(program);
 }
 
+/* The kernel lets no program be below another one. */
+static void test_above(void)
+{
+    struct netring_xdp_config config = xdp_config(NETRING_REDIRECT_NONE, NETRING_MODE_AUTO);
+    int program = xdp_pass_program(), link;
+
+    if (!xdp_kernel(5, 15)) {
+        tap_skip("a program above", "before Linux 5.15 it is in nobody's way");
+        close(program);
+        return;
+    }
+    net_veth("ua", "ub");
+    if (!net_link_new("um", "macvlan", "ua")) {
+        tap_skip("a program above", "no macvlan in this kernel");
+        net_link_delete("ua");
+        close(program);
+        return;
+    }
+    link = xdp_attach(program, "um", false);
+    for (uint32_t mode = NETRING_MODE_AUTO; mode <= NETRING_MODE_SKB; mode++) {
+        config.mode = mode;
+        xdp_open_fails(
+            "a program above", "ua", NULL, 0, &config,
+            &(struct failure){NETRING_EBUSY, EEXIST, "program", {"above ua", "macvlan"}});
+    }
+    close(link), close(program);
+    xdp_close(xdp_one("ua", &config).xdp);
+    net_link_delete("ua");
+}
+
 /* And who comes later does not replace the library's. */
 static void test_later(void)
 {
@@ -603,6 +633,7 @@ int main(void)
     test_step_down(true);
     test_adopted();
     test_foreign();
+    test_above();
     test_later();
     test_fork();
     test_fork_in_dispatch();
