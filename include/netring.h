@@ -3362,7 +3362,8 @@ int netring_umem_free(struct netring_umem *umem);
 /**
  * Put the sockets into the XSKMAP that `map_fd` stands for. Without
  * NETRING_XDP_PROGRAM_FD nothing is attached: somebody else has attached the program
- * that redirects into it, libxdp's dispatcher for one.
+ * that redirects into it, libxdp's dispatcher for one; `mode` is then NETRING_MODE_AUTO, or
+ * where that program runs (NETRING_ENOTSUP).
  */
 #define NETRING_XDP_MAP_FD 0x8
 /** The frames are in pages of 2 MiB, as NETRING_UMEM_HUGEPAGES. */
@@ -3809,11 +3810,11 @@ int netring_xdp_missing(struct netring_xdp *xdp, uint32_t *out, size_t count);
  * packet goes by in between. The caller may free the filter afterwards.
  *
  * Errors, after which everything is as it was: NETRING_EINVAL, `redirect` and `filter`
- * do not go together, or the program was detached. NETRING_EFILTER, NETRING_EXDP, as
- * netring_xdp_open. NETRING_ENOTSUP, the program is the caller's own. NETRING_EBUSY,
- * somebody else has changed the link. NETRING_ENODEV, the interface is gone.
- * NETRING_EPERM, privileges were given up since. NETRING_EBADF, not an xdp. MT-Safe.
- * `err` may be NULL.
+ * do not go together, or no program is attached (any more). NETRING_EFILTER,
+ * NETRING_EXDP, as netring_xdp_open. NETRING_ENOTSUP, the program is the caller's own.
+ * NETRING_EBUSY, somebody else has changed the link, or has put a socket into the map.
+ * NETRING_ENODEV, the interface is gone. NETRING_EPERM, privileges were given up since.
+ * NETRING_EBADF, not an xdp. MT-Safe. `err` may be NULL.
  * Caller: `err`, if not NULL, must be writable.
  */
 int netring_xdp_set_filter(struct netring_xdp *xdp,

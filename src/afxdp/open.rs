@@ -337,15 +337,12 @@ impl Xdp {
             }
             (_, None) => None,
         };
-        // With nothing redirected the sockets are not in the map yet.
+        self.program.check_swap()?;
+        // With nothing redirected the sockets are not in the map yet. The same one once
+        // more is no error.
         if redirect != Redirect::None && self.info.lock().redirect == Some(Redirect::None) {
             for queue in &self.queues {
-                let added =
-                    queue.with_socket(|socket| self.program.add(queue.info().number, socket.fd()));
-                match added {
-                    Err(error) if error.os != Some(libc::EEXIST) => return Err(error),
-                    _ => {}
-                }
+                queue.with_socket(|socket| self.program.add(queue.info().number, socket.fd()))?;
             }
         }
         self.place.within(|| self.program.swap(selection(Some(redirect), program.as_ref())))??;
@@ -569,6 +566,7 @@ impl Opening<'_> {
     ) -> Result<(Mode, Vec<Ready>)> {
         // Without a program the sockets only send, as the driver can.
         let in_driver = program.is_native() || program.ids().0 == 0;
+        self.runs_as_asked(program)?;
         let in_driver = in_driver && self.config.mode != Mode::Skb;
         let copied = if in_driver { Mode::Copy } else { Mode::Skb };
         let modes: &[Mode] = match self.config.mode {
@@ -603,6 +601,25 @@ impl Opening<'_> {
             }
         }
         Ok((copied, Vec::new()))
+    }
+
+    /// Where the program is somebody else's, so is where it runs.
+    fn runs_as_asked(&self, program: &Program) -> Result<()> {
+        let theirs = self.config.has(flags::MAP_FD) && !self.config.has(flags::PROGRAM_FD);
+        if !theirs || program.ids().0 == 0 {
+            return Ok(());
+        }
+        let place = match (self.config.mode, program.is_native()) {
+            (Mode::ZeroCopy | Mode::Copy, false) => "in the kernel's stack",
+            (Mode::Skb, true) => "in the driver",
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "not supported: the program on {} runs {place}, where it was attached to: ask for \
+             NETRING_MODE_AUTO, or have it attached elsewhere",
+            self.name
+        );
+        Err(Error::new(Kind::NotSupported, "mode", message))
     }
 
     /// Until when something in use is tried again. What this open has just closed is waited

@@ -262,7 +262,9 @@ impl Program {
             };
             Error::new(kind, option, words).with_os(errno.0)
         })?;
-        entries.push(queue);
+        if !entries.contains(&queue) {
+            entries.push(queue);
+        }
         Ok(())
     }
 
@@ -276,6 +278,22 @@ impl Program {
         }
     }
 
+    /// Whether there is a program to be replaced.
+    ///
+    /// # Errors
+    /// `NotSupported`: it is not ours; `Config`: nothing is attached.
+    pub fn check_swap(&self) -> Result<()> {
+        if self.given {
+            let message = "not supported: the program is the caller's own";
+            return Err(Error::new(Kind::NotSupported, "program", message));
+        }
+        let attached = self.attached.lock();
+        if attached.link.is_none() || attached.detached {
+            return Err(Error::config("program", "no program is attached"));
+        }
+        Ok(())
+    }
+
     /// Another selection, from one packet to the next.
     ///
     /// # Errors
@@ -283,10 +301,7 @@ impl Program {
     /// ours; `Config`: nothing is attached; `InterfaceNotFound`; `Busy`: somebody else has
     /// changed the link.
     pub fn swap(&self, selection: Selection<'_>) -> Result<()> {
-        if self.given {
-            let message = "not supported: the program is the caller's own";
-            return Err(Error::new(Kind::NotSupported, "program", message));
-        }
+        self.check_swap()?;
         let mut attached = self.attached.lock();
         let Attached { link: Some(link), program: Some(old), detached: false, .. } = &*attached
         else {

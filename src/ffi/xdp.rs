@@ -594,11 +594,11 @@ pub unsafe extern "C" fn netring_xdp_missing(
 /// packet goes by in between. The caller may free the filter afterwards.
 ///
 /// Errors, after which everything is as it was: NETRING_EINVAL, `redirect` and `filter`
-/// do not go together, or the program was detached. NETRING_EFILTER, NETRING_EXDP, as
-/// netring_xdp_open. NETRING_ENOTSUP, the program is the caller's own. NETRING_EBUSY,
-/// somebody else has changed the link. NETRING_ENODEV, the interface is gone.
-/// NETRING_EPERM, privileges were given up since. NETRING_EBADF, not an xdp. MT-Safe.
-/// `err` may be NULL.
+/// do not go together, or no program is attached (any more). NETRING_EFILTER,
+/// NETRING_EXDP, as netring_xdp_open. NETRING_ENOTSUP, the program is the caller's own.
+/// NETRING_EBUSY, somebody else has changed the link, or has put a socket into the map.
+/// NETRING_ENODEV, the interface is gone. NETRING_EPERM, privileges were given up since.
+/// NETRING_EBADF, not an xdp. MT-Safe. `err` may be NULL.
 ///
 /// # Safety
 /// `err`, if not NULL, must be writable.

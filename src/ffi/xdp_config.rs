@@ -39,7 +39,8 @@ pub const NETRING_XDP_NETNS_FD: u64 = 0x2;
 pub const NETRING_XDP_PROGRAM_FD: u64 = 0x4;
 /// Put the sockets into the XSKMAP that `map_fd` stands for. Without
 /// NETRING_XDP_PROGRAM_FD nothing is attached: somebody else has attached the program
-/// that redirects into it, libxdp's dispatcher for one.
+/// that redirects into it, libxdp's dispatcher for one; `mode` is then NETRING_MODE_AUTO, or
+/// where that program runs (NETRING_ENOTSUP).
 pub const NETRING_XDP_MAP_FD: u64 = 0x8;
 /// The frames are in pages of 2 MiB, as NETRING_UMEM_HUGEPAGES.
 pub const NETRING_XDP_HUGEPAGES: u64 = 0x10;

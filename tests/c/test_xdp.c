@@ -6,11 +6,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/if_xdp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#ifndef SOL_XDP
+#define SOL_XDP 283
+#endif
 
 enum { QUEUES = 4 };
 
@@ -694,6 +699,7 @@ static void test_descriptors(void)
     static struct sink stack;
     struct bpf_map_info map;
     union bpf_attr attributes;
+    struct netring_error error;
     int link, sender = net_sender("vb");
 
     memset(&map, 0, sizeof map);
@@ -723,7 +729,43 @@ static void test_descriptors(void)
     a = xdp_one("va", &config);
     is_int(xdp_attached("va").id, 0, "no program is wanted, and none is attached");
     is_int(netring_xdp_fd(a.xdp, NETRING_XDP_FD_LINK), NETRING_EINVAL, "so it has no link");
+    for (uint32_t redirect = NETRING_REDIRECT_ALL; redirect <= NETRING_REDIRECT_NONE; redirect++) {
+        is_int(netring_xdp_set_filter(a.xdp, redirect, NULL, &error), NETRING_EINVAL,
+               "nor anything to redirect by: %s", error.message);
+        is_str(error.option, "program", "for want of a program");
+    }
     xdp_close(a.xdp);
+}
+
+/* The map is known outside. Who puts a socket of his own into it gets no packets by it that were
+ * to come here. */
+static void test_entry(void)
+{
+    struct netring_xdp_config config = xdp_config(NETRING_REDIRECT_NONE, NETRING_MODE_COPY);
+    struct xdp_one a = xdp_one("va", &config);
+    int other = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0), sender = net_sender("vb");
+    uint32_t key = 0, entries = 64;
+    struct netring_error error;
+    union bpf_attr entry;
+
+    /* Linux 7.3 wants something to receive into. */
+    setsockopt(other, SOL_XDP, XDP_RX_RING, &entries, sizeof entries);
+    memset(&entry, 0, sizeof entry);
+    entry.map_fd = (uint32_t)netring_xdp_fd(a.xdp, NETRING_XDP_FD_MAP);
+    entry.key = (uintptr_t)&key;
+    entry.value = (uintptr_t)&other;
+    if (xdp_bpf(BPF_MAP_UPDATE_ELEM, &entry, sizeof entry) != 0)
+        tap_bail("BPF_MAP_UPDATE_ELEM: %s", strerror(errno));
+    is_int(netring_xdp_set_filter(a.xdp, NETRING_REDIRECT_ALL, NULL, &error), NETRING_EBUSY,
+           "another socket in the map: %s", error.message);
+    is_str(error.option, "queue", "is in the way of the queue's");
+    is_int(xdp_info(a.xdp).redirect, NETRING_REDIRECT_NONE, "and nothing is redirected");
+    close(other);
+    is_int(netring_xdp_set_filter(a.xdp, NETRING_REDIRECT_ALL, NULL, NULL), 0, "until it is gone");
+    send_stream(sender, 0, 20);
+    queue_is_stream(a.queue, 0, 20, "by the map");
+    xdp_close(a.xdp);
+    close(sender);
 }
 
 static void test_stop(void)
@@ -816,6 +858,22 @@ static void test_own_program(const struct xdp_mode *mode)
     send_stream(sender, 60, 20);
     queue_is_stream(a.queue, 60, 20, "by the map once more");
     xdp_close(a.xdp);
+    /* Where it runs is not the library's to change either. */
+    config.mode = native ? NETRING_MODE_SKB : NETRING_MODE_COPY;
+    xdp_open_fails("a map whose program runs elsewhere", "va", NULL, 0, &config,
+                   &(struct failure){NETRING_ENOTSUP,
+                                     0,
+                                     "mode",
+                                     {native ? "in the driver" : "in the kernel's stack", "va"}});
+    if (!native) {
+        config.mode = NETRING_MODE_ZEROCOPY;
+        xdp_open_fails("no zero-copy either", "va", NULL, 0, &config,
+                       &(struct failure){NETRING_ENOTSUP, 0, "mode", {"in the kernel's stack"}});
+    }
+    config.mode = NETRING_MODE_AUTO;
+    a = xdp_one("va", &config);
+    is_int(xdp_info(a.xdp).mode, mode->mode, "%s: by itself it is as that", mode->name);
+    xdp_close(a.xdp);
     close(link), close(program), close(map), close(sender);
     xdp_is_detached("va", "the caller's link is closed");
 }
@@ -863,6 +921,7 @@ int main(void)
         test_own_program(&xdp_modes[i]);
     }
     test_descriptors();
+    test_entry();
     test_stop();
     test_try_filter();
     is_footprint(before, "all of it");
