@@ -879,6 +879,11 @@ static char *read_file(const char *name)
     return text;
 }
 
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t\r\n")] == '\0';
+}
+
 /* The rest of the command line as one text. */
 static char *join(char **words)
 {
@@ -905,6 +910,12 @@ static int make_filter(const struct options *o, struct netring_filter **out)
     if (text == NULL) {
         fprintf(stderr, "capture: %s: %s\n", o->filter_file != NULL ? o->filter_file : "filter",
                 strerror(errno));
+        return -1;
+    }
+    /* One that is empty accepts everything. */
+    if (o->backend != PACKET && !o->take_all && is_blank(text)) {
+        fprintf(stderr, "capture: the filter is empty: all packets are taken with --take-all\n");
+        free(text);
         return -1;
     }
     /* A program is numbers and nothing else; no expression is. */

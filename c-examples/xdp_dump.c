@@ -363,17 +363,22 @@ static size_t parse_queues(const char *text, uint32_t *out)
     }
 }
 
-/* The words as one text. */
-static struct netring_filter *compile(char **words, struct netring_error *err)
+/* The words as one text; NULL: too long, or nothing: an empty filter is `all` by accident. */
+static const char *join(char **words)
 {
-    struct netring_filter *filter = NULL;
-    char text[4096] = "";
+    static char text[65536];
+    size_t used = 0;
 
-    for (; *words != NULL; words++)
-        if (strlen(text) + strlen(*words) + 2 < sizeof text)
-            strcat(strcat(text, *words), " ");
-    netring_filter_compile(text, strlen(text), NULL, &filter, err);
-    return filter;
+    for (; *words != NULL; words++) {
+        const size_t length = strlen(*words);
+
+        if (length + 2 > sizeof text - used)
+            return NULL;
+        memcpy(text + used, *words, length);
+        used += length;
+        text[used++] = ' ';
+    }
+    return text[strspn(text, " \t\r\n")] == '\0' ? NULL : text;
 }
 
 /* Once a second, until all workers have ended. */
@@ -446,8 +451,12 @@ int main(int argc, char **argv)
         if (!confirmed && !may_take_all(interface))
             return EXIT_FAILURE;
     } else {
+        const char *text = join(argv + optind);
+
+        if (text == NULL)
+            return fprintf(stderr, "xdp_dump: no filter, or one of more than 64 KiB\n"), EXIT_USAGE;
         config.redirect = NETRING_REDIRECT_FILTER;
-        if ((config.filter = compile(argv + optind, &err)) == NULL)
+        if (netring_filter_compile(text, strlen(text), NULL, &config.filter, &err) < 0)
             return fail(&err);
     }
     config.flags |= NETRING_XDP_NO_TX;

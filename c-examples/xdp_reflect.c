@@ -278,6 +278,7 @@ int main(int argc, char **argv)
     const struct sigaction action = {.sa_handler = on_signal};
     const char *filter = NULL;
     struct netring_error err;
+    bool all = false;
     int option, status;
 
     while ((option = getopt(argc, argv, "f:ac:m:h")) != -1) {
@@ -285,11 +286,10 @@ int main(int argc, char **argv)
 
         if (option == 'h')
             return fputs(help, stdout) == EOF;
-        else if (option == 'f') {
+        else if (option == 'f')
             filter = optarg;
-            config.redirect = NETRING_REDIRECT_FILTER;
-        } else if (option == 'a')
-            config.redirect = NETRING_REDIRECT_ALL;
+        else if (option == 'a')
+            all = true;
         else if (option == 'c')
             left = isdigit((unsigned char)*optarg) ? strtoull(optarg, &end, 10) : 0;
         else if (option == 'm') {
@@ -303,9 +303,13 @@ int main(int argc, char **argv)
             return fprintf(stderr, "xdp_reflect: no count: %s\n", optarg), EXIT_USAGE;
     }
     side_count = argc - optind;
-    if (config.redirect == 0 || (filter != NULL) != (config.redirect == NETRING_REDIRECT_FILTER) ||
-        side_count < 1 || side_count > 2)
+    if (all == (filter != NULL) || side_count < 1 || side_count > 2)
         return fputs(help, stderr), EXIT_USAGE;
+    if (filter != NULL && filter[strspn(filter, " \t\r\n")] == '\0') /* -a by accident */
+        return fprintf(stderr, "xdp_reflect: -f: an empty filter\n"), EXIT_USAGE;
+    if (side_count == 2 && strcmp(argv[optind], argv[optind + 1]) == 0)
+        return fprintf(stderr, "xdp_reflect: twice the same interface: once is back\n"), EXIT_USAGE;
+    config.redirect = all ? NETRING_REDIRECT_ALL : NETRING_REDIRECT_FILTER;
 
     uint32_t queues = 0;
     for (int s = 0; s < side_count; s++) {
@@ -316,7 +320,9 @@ int main(int argc, char **argv)
             fprintf(stderr, "xdp_reflect: %s is no Ethernet\n", sides[s].interface.name);
             return EXIT_FAILURE;
         }
-        queues += sides[s].interface.rx_queues > 0 ? sides[s].interface.rx_queues : 1;
+        /* Sockets can be had on as many as there are of either kind. */
+        const uint32_t rx = sides[s].interface.rx_queues, tx = sides[s].interface.tx_queues;
+        queues += rx > tx ? rx : tx > 0 ? tx : 1;
     }
     if (filter != NULL &&
         netring_filter_compile(filter, strlen(filter), NULL, &config.filter, &err) < 0)

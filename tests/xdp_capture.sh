@@ -100,6 +100,11 @@ for wrong in '--backend none' '--backend xdp' '--backend xdp -i v1' '--backend x
     [ $? -eq 2 ] && [ -s "$work/err" ]
     check $? "wrong usage: $wrong"
 done
+for empty in '' ' '; do
+    timeout 20 "$capture" --backend xdp -i v1 "$empty" >/dev/null 2>"$work/err"
+    [ $? -eq 1 ] && grep -q 'take-all' "$work/err"
+    check $? "an empty filter needs --take-all: \"$empty\""
+done
 if unshare -U true 2>/dev/null; then
     unshare -U "$capture" --backend xdp -i v1 "$udp" >"$work/out" 2>"$work/err"
     [ $? -eq 1 ] && grep -q 'cap_net_raw,cap_net_admin,cap_bpf' "$work/err"

@@ -151,6 +151,15 @@ for wrong in '' v1 '-c 0 v1 arp' '-c x v1 arp' '-q x v1 arp' '-q 3-1 v1 arp' '-m
     [ $? -eq 2 ] && [ -s "$work/err" ]
     check $? "wrong usage: $wrong"
 done
+# An empty filter accepts everything.
+for empty in '' ' '; do
+    timeout 20 "$dump" v1 "$empty" >/dev/null 2>"$work/err"
+    [ $? -eq 2 ] && grep -q 'no filter' "$work/err"
+    check $? "an empty filter is none: \"$empty\""
+done
+dumping -c 3 v1 udp port 9 and greater "$(printf '%06000d' 1)"
+"$inject" -c 3 v0 >/dev/null
+ended "a filter of 6000 bytes"
 "$dump" -h | grep -q '^usage: xdp_dump'
 check $? "-h"
 if unshare -U true 2>/dev/null; then

@@ -62,7 +62,8 @@ fi
 
 # ---- two interfaces -------------------------------------------------------------------
 # v0 - v1 [xdp_reflect] w0 - w1
-if ip link add w0 numtxqueues 1 numrxqueues 1 type veth peer name w1; then
+# A socket can be had on its second queue, too, by which nothing comes.
+if ip link add w0 numtxqueues 2 numrxqueues 1 type veth peer name w1; then
     ip link set w0 arp off up
     ip link set w1 arp off up
     listen w1 "$work/got.pcap"
@@ -88,12 +89,15 @@ else
     echo "ok - two interfaces # SKIP a second veth pair cannot be made"
 fi
 
-for wrong in '' v1 '-a' '-a a b c' '-c 0 -a v1' '-c x -a v1' '-m none -a v1' '-f ip -a v1' '-Z'; do
+for wrong in '' v1 '-a' '-a a b c' '-c 0 -a v1' '-c x -a v1' '-m none -a v1' '-f ip -a v1' '-a -f ip v1' '-a v1 v1' '-Z'; do
     # shellcheck disable=SC2086 # words are meant
     "$reflect" $wrong >/dev/null 2>"$work/err"
     [ $? -eq 2 ] && [ -s "$work/err" ]
     check $? "wrong usage: $wrong"
 done
+timeout 20 "$reflect" -f ' ' v1 >/dev/null 2>"$work/err"
+[ $? -eq 2 ] && grep -q empty "$work/err"
+check $? "an empty filter is none"
 "$reflect" -a nosuch0 2>&1 | grep -q nosuch0
 check $? "no such interface"
 "$reflect" -h | grep -q '^usage: xdp_reflect'
