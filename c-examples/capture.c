@@ -912,7 +912,7 @@ static int make_filter(const struct options *o, struct netring_filter **out)
                 strerror(errno));
         return -1;
     }
-    /* One that is empty accepts everything. */
+    /* A file that is empty accepts everything. */
     if (o->backend != PACKET && !o->take_all && is_blank(text)) {
         fprintf(stderr, "capture: the filter is empty: all packets are taken with --take-all\n");
         free(text);
@@ -1518,6 +1518,8 @@ static bool parse(int argc, char **argv, struct options *o)
             return false; /* getopt_long has said why */
         }
     }
+    while (optind < argc && is_blank(argv[optind])) /* "$FILTER" of an empty variable: none */
+        optind++;
     if (optind < argc)
         o->filter_words = argv + optind;
     if (o->filter_words != NULL && o->filter_file != NULL) {

@@ -102,8 +102,12 @@ for wrong in '--backend none' '--backend xdp' '--backend xdp -i v1' '--backend x
 done
 for empty in '' ' '; do
     timeout 20 "$capture" --backend xdp -i v1 "$empty" >/dev/null 2>"$work/err"
-    [ $? -eq 1 ] && grep -q 'take-all' "$work/err"
+    [ $? -eq 2 ] && grep -q 'take-all' "$work/err"
     check $? "an empty filter needs --take-all: \"$empty\""
+    echo "$empty" >"$work/empty"
+    timeout 20 "$capture" --backend xdp -i v1 -f "$work/empty" >/dev/null 2>"$work/err"
+    [ $? -eq 1 ] && grep -q 'take-all' "$work/err"
+    check $? "and of a file: \"$empty\""
 done
 if unshare -U true 2>/dev/null; then
     unshare -U "$capture" --backend xdp -i v1 "$udp" >"$work/out" 2>"$work/err"
