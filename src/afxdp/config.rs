@@ -465,9 +465,9 @@ impl XdpConfig {
                      {} ({} bytes); {}",
                     bound.bound.words(),
                     bound.bytes,
-                    bound
-                        .bound
-                        .remedy("have fewer or smaller frames, shorter rings or fewer queues"),
+                    bound.bound.remedy(
+                        "have fewer frames (rx_frames, tx_frames), shorter rings or fewer queues"
+                    ),
                 ),
             )
             .with_os(libc::ENOMEM));

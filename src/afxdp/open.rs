@@ -569,6 +569,10 @@ impl Opening<'_> {
         self.runs_as_asked(program)?;
         let in_driver = in_driver && self.config.mode != Mode::Skb;
         let copied = if in_driver { Mode::Copy } else { Mode::Skb };
+        if numbers.is_empty() {
+            // Nothing was bound that says whether the device would copy.
+            return Ok((copied, Vec::new()));
+        }
         let modes: &[Mode] = match self.config.mode {
             Mode::ZeroCopy => &[Mode::ZeroCopy],
             Mode::Auto if in_driver => &[Mode::ZeroCopy, copied],

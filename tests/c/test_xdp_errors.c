@@ -511,6 +511,19 @@ static void with_enough(void *user)
             NETRING_EMEMLOCK, ENOBUFS, "XDP_UMEM_REG", {"65536", "ulimit -l", "2228224"}});
 }
 
+static void test_program_only(void)
+{
+    struct netring_xdp_config config = plain();
+    struct netring_xdp *xdp;
+
+    config.flags |= NETRING_XDP_PROGRAM_ONLY;
+    config.redirect = NETRING_REDIRECT_ALL;
+    xdp = xdp_open("qa", NULL, 0, &config);
+    is_int(xdp_info(xdp).memory, 0, "a program alone takes no memory");
+    is_int(xdp_info(xdp).mode, NETRING_MODE_COPY, "and is in the driver, which nobody has bound");
+    xdp_close(xdp);
+}
+
 static void test_memory(void)
 {
     struct netring_xdp_config config = plain();
@@ -675,6 +688,7 @@ int main(void)
     test_steps();
     test_rights();
     test_memory();
+    test_program_only();
     test_adopt();
     test_own();
     is_footprint(before, "all of it");
