@@ -648,7 +648,7 @@ fn too_large_for_one_buffer() {
     assert_eq!(attached(pair.x0).0, STACK);
     let [step] = &steps[..] else { panic!("{steps:?}") };
     assert_eq!((step.mode, step.os, step.option), (Mode::Copy, Some(libc::ERANGE), "attach"));
-    for words in ["9000", "MULTI_BUFFER", "x0", "veth"] {
+    for words in ["MTU 9000 of its peer", "MULTI_BUFFER", "x0", "veth"] {
         assert!(step.message.contains(words), "{}", step.message);
     }
     assert!(step.message.len() < 224, "{}", step.message.len());

@@ -5,7 +5,7 @@ use super::config::{Mode, Step};
 use crate::error::{Error, Kind, Result};
 use crate::filter::translate::Beside;
 use crate::sys::Errno;
-use crate::sys::bpf::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, link_create};
+use crate::sys::bpf::{PRIVILEGE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, link_create};
 use crate::sys::btf;
 use crate::sys::ethtool::{ETH_FLAG_LRO, ETH_FLAG_RXVLAN, Ethtool};
 use crate::sys::link::{Link, Links, NAME};
@@ -223,6 +223,7 @@ impl Interface {
             match refused.0 {
                 libc::EPERM | libc::EACCES => return Err(not_permitted(refused)),
                 libc::ENODEV => return Err(self.gone()),
+                // Of the process or the machine: no other mode does with fewer.
                 libc::EMFILE | libc::ENFILE => return Err(no_descriptor(refused)),
                 libc::EBUSY | libc::EEXIST => {
                     if let Some(xdp) = self.link()?.and_then(|link| link.xdp) {
@@ -258,8 +259,9 @@ impl Interface {
         let name = &self.name;
         let message = format!(
             "in use: XDP program {id} ({words}) is on {name}, and is not replaced: end whoever \
-             attached it (`bpftool link`, `bpftool net`), or `ip link set dev {name} {off} off`, or \
-             have it redirect into an XSKMAP that is given as map_fd (libxdp's dispatcher)"
+             attached it (`bpftool link`, `bpftool net`), or, where no link holds it, `ip link set \
+             dev {name} {off} off`, or have it redirect into an XSKMAP that is given as map_fd \
+             (libxdp's dispatcher)"
         );
         Error::new(Kind::Busy, "program", message).with_os(errno.0)
     }
@@ -267,17 +269,25 @@ impl Interface {
     /// Why there is no native mode.
     fn native_refused(&self, errno: Errno, frags: bool) -> Result<String> {
         let link = self.link()?;
-        let mtu = link.map_or_else(String::new, |link| format!(" {}", link.mtu));
         let driver = self.driver_name().map_or_else(String::new, |name| format!(" {name}"));
+        let mtu = match link {
+            // What comes is as large as the other end may send (veth_xdp_set).
+            Some(link) if driver == " veth" => match peer(&link) {
+                Some(peer) => format!("MTU {} of its peer", peer.mtu),
+                None => "the MTU of its peer".to_string(),
+            },
+            Some(link) => format!("MTU {}", link.mtu),
+            None => "MTU".to_string(),
+        };
         let features = Netdev::open().and_then(|mut netdev| netdev.one(self.index));
         let has_none = features.is_ok_and(|features| features.features & ACT_BASIC == 0);
         let lro = self.driver(Ethtool::flags).is_some_and(|flags| flags & ETH_FLAG_LRO != 0);
         let name = &self.name;
         let because = match errno.0 {
-            libc::ERANGE if frags => format!("MTU{mtu} is too large (of a veth, its peer's is)"),
+            libc::ERANGE if frags => format!("{mtu} is too large: lower it"),
             libc::ERANGE => format!(
-                "MTU{mtu} is too large for one buffer (of a veth, its peer's is): lower it, or take \
-                 packets in several buffers (NETRING_XDP_MULTI_BUFFER)"
+                "{mtu} is too large for one buffer: lower it, or take packets in several buffers \
+                 (NETRING_XDP_MULTI_BUFFER)"
             ),
             libc::ENOSPC => format!(
                 "too few queues (a veth needs as many for receiving as its peer for sending: \
@@ -289,8 +299,8 @@ impl Interface {
                 format!("LRO is on: `ethtool -K {name} lro off`")
             }
             libc::EOPNOTSUPP | libc::EINVAL | libc::EBUSY => format!(
-                "it has none, or not with this MTU{mtu}, these queues or offloads (`ethtool -K \
-                 {name} lro off rx-gro-hw off`)"
+                "it has none, or not with {mtu}, these queues or offloads (`ethtool -K {name} lro \
+                 off rx-gro-hw off`)"
             ),
             _ => "the driver failed".to_string(),
         };
@@ -298,12 +308,18 @@ impl Interface {
     }
 }
 
+/// The other end of a veth, if it is in this network namespace.
+fn peer(link: &Link) -> Option<Link> {
+    if link.lower_elsewhere {
+        return None;
+    }
+    Links::open().and_then(|mut links| links.one(link.lower)).ok()
+}
+
 /// For lack of a capability.
 pub fn not_permitted(errno: Errno) -> Error {
-    let message = format!(
-        "insufficient privileges: attaching an XDP program: {errno}; it needs CAP_BPF and \
-         CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8)"
-    );
+    let message =
+        format!("insufficient privileges: attaching an XDP program: {errno}; {PRIVILEGE}");
     Error::new(Kind::PermissionDenied, "attach", message).with_os(errno.0)
 }
 

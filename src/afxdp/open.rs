@@ -8,6 +8,7 @@
 
 use super::config::{BIND_TIMEOUT, Mode, Redirect, Sizes, Step, XdpConfig, flags};
 use super::facts::{Facts, facts};
+use super::probe::ZEROCOPY;
 use super::program::{Program, Request, Which};
 use super::queue::{Common, Parts, Queue, QueueInfo, XdpCounters, no_waiter};
 use super::receive::{Origin, Receive, fill_up};
@@ -646,7 +647,7 @@ impl Opening<'_> {
         };
         let mut ready = patiently(framed, || self.prepare(number, &mut given, &umem))?;
         // The same one again, which may be the caller's.
-        patiently(bound, || self.bind(&ready.socket, number, mode))?;
+        patiently(bound, || self.bind(&ready, mode))?;
         ready.rx.set_used();
         if mode != Mode::ZeroCopy && ready.tx.is_some() {
             grow_send_buffer(&ready.socket, umem.layout().frame_size, self.sizes.tx_frames);
@@ -739,21 +740,19 @@ impl Opening<'_> {
         Ok(time)
     }
 
-    fn bind(&self, socket: &Socket, number: u32, mode: Mode) -> Result<()> {
+    fn bind(&self, ready: &Ready, mode: Mode) -> Result<()> {
         let has = |flag: u64, bit: u16| if self.config.has(flag) { bit } else { 0 };
         let wakeup = if self.config.has(flags::NO_NEED_WAKEUP) { 0 } else { bind::NEED_WAKEUP };
         let copy = if mode == Mode::ZeroCopy { bind::ZERO_COPY } else { bind::COPY };
         let flags = copy | wakeup | has(flags::MULTI_BUFFER, bind::MULTI_BUFFER);
-        socket
-            .bind_queue(self.ifindex(), number, flags)
-            .map_err(|errno| self.not_bound(errno, number, mode))
+        ready
+            .socket
+            .bind_queue(self.ifindex(), ready.number, flags)
+            .map_err(|errno| self.not_bound(errno, ready, mode))
     }
 
-    fn not_bound(&self, errno: Errno, number: u32, mode: Mode) -> Error {
-        let name = self.name;
-        let layout = self.config.umem.as_ref().map(|umem| Ok(*umem.layout()));
-        let layout = layout.unwrap_or_else(|| self.config.umem_config(&self.sizes).layout());
-        let memory = layout.map_or(0, |layout| layout.memory());
+    fn not_bound(&self, errno: Errno, ready: &Ready, mode: Mode) -> Error {
+        let (name, number) = (self.name, ready.number);
         let xdp = self.facts.interface.xdp;
         let multi = self.config.has(flags::MULTI_BUFFER);
         let (kind, option, words) = match errno.0 {
@@ -780,10 +779,12 @@ impl Opening<'_> {
                 "bind",
                 format!("insufficient privileges: binding to queue {number}: {errno}"),
             ),
-            libc::ENOBUFS => (Kind::MemLock, "bind", locked_memory(memory)),
+            libc::ENOBUFS => (Kind::MemLock, "bind", locked_memory(ready.memory())),
             libc::EOPNOTSUPP if mode == Mode::ZeroCopy => {
+                // A kernel that does not tell may have it.
+                let has_it = xdp.is_none_or(|xdp| xdp.features & ZEROCOPY != 0);
                 let segments = xdp.map_or(0, |xdp| xdp.max_segments);
-                let why = if multi && segments <= 1 {
+                let why = if multi && segments <= 1 && has_it {
                     "it takes packets of one frame only: leave NETRING_XDP_MULTI_BUFFER out".into()
                 } else {
                     format!("its driver has no zero copy on queue {number}")
@@ -896,8 +897,8 @@ fn no_frames(umem: &Umem, count: u32) -> Error {
         Kind::Busy,
         "umem",
         format!(
-            "in use: {count} frames together are not free in the umem, of {} that are; use a larger \
-             one, or fewer frames for each queue",
+            "in use: {count} frames together are not free in the umem, of {} that are; it needs \
+             rx_frames and tx_frames for each queue: raise its frame_count, or lower these",
             umem.free()
         ),
     )
@@ -921,13 +922,13 @@ fn no_socket(errno: Errno) -> Error {
     Error::new(kind, "socket", words).with_os(errno.0)
 }
 
-/// `umem`: bytes of each socket's.
-fn locked_memory(umem: u64) -> String {
+/// `needed` is what one socket registers: with a shared umem each socket all of it.
+fn locked_memory(needed: u64) -> String {
     let limit = locked_memory_limit().map_or("none".to_string(), |bytes| format!("{bytes} bytes"));
     format!(
         "locked-memory limit too small: it is {limit}, for all frames of the user together, and \
-         each queue takes {umem}; raise it (`ulimit -l`, LimitMEMLOCK=), use fewer frames, or run \
-         with CAP_IPC_LOCK"
+         each queue needs {needed}; raise it (`ulimit -l`, LimitMEMLOCK=), use fewer frames or \
+         queues, or run with CAP_IPC_LOCK"
     )
 }
 

@@ -46,7 +46,7 @@ pub mod limited {
 // NETDEV_XDP_ACT_*
 const BASIC: u64 = 0x1;
 const REDIRECT: u64 = 0x2;
-const ZEROCOPY: u64 = 0x8;
+pub(super) const ZEROCOPY: u64 = 0x8;
 
 // XDP_ATTACHED_*
 const ATTACHED_NONE: u8 = 0;

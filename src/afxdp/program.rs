@@ -434,9 +434,9 @@ fn no_map(errno: Errno) -> Error {
         libc::EPERM => (
             Kind::PermissionDenied,
             format!(
-                "insufficient privileges: making an XSKMAP: {errno}; it needs CAP_BPF and \
-                 CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8), and before Linux 5.11 a higher \
-                 locked-memory limit (`ulimit -l`)"
+                "insufficient privileges: making an XSKMAP: {errno}; {}; before Linux 5.11 it may \
+                 be the locked-memory limit (`ulimit -l`)",
+                bpf::PRIVILEGE
             ),
         ),
         libc::EINVAL | libc::ENOSYS => (
@@ -455,19 +455,15 @@ fn no_map(errno: Errno) -> Error {
 }
 
 fn adopted(map: OwnedFd) -> Result<Map> {
-    let number = map.as_raw_fd();
     Map::adopt(map, MapKind::Xsk).map_err(|errno| match errno.0 {
-        libc::EINVAL => Error::config("map_fd", format!("map_fd {number} is not an XSKMAP's")),
+        libc::EINVAL => Error::config("map_fd", "map_fd is not an XSKMAP's (BPF_MAP_TYPE_XSKMAP)"),
         _ => not_asked("map_fd", errno),
     })
 }
 
 fn checked_program(program: OwnedFd) -> Result<OwnedFd> {
-    let wrong = || {
-        let number = program.as_raw_fd();
-        let message = format!("program_fd {number} is not an XDP program's (BPF_PROG_TYPE_XDP)");
-        Error::config("program_fd", message)
-    };
+    let wrong =
+        || Error::config("program_fd", "program_fd is not an XDP program's (BPF_PROG_TYPE_XDP)");
     match bpf::program_info(program.as_fd()) {
         Ok(info) if info.kind == PROGRAM_XDP => Ok(program),
         Ok(_) | Err(Errno(libc::EINVAL)) => Err(wrong()),

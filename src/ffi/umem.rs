@@ -144,7 +144,11 @@ pub(crate) fn configured_umem(umem: *mut netring_umem) -> Result<Option<Arc<Umem
     if umem.is_null() {
         return Ok(None);
     }
-    Ok(Some(UMEMS.pin(umem)?.share()))
+    let umem = UMEMS.pin(umem).map_err(|mut error| {
+        error.option = "umem".into();
+        error
+    })?;
+    Ok(Some(umem.share()))
 }
 
 /// Makes a UMEM. `config` NULL: the defaults.

@@ -38,6 +38,11 @@ pub const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 /// BPF_LINK_CREATE: in the driver.
 pub const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
+/// What it takes to load and attach XDP programs, in words.
+pub const PRIVILEGE: &str = "it needs CAP_BPF and CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8), \
+                             and those of a user namespace do not count: run as root, or `setcap \
+                             cap_net_raw,cap_net_admin,cap_bpf+ep PROGRAM`";
+
 /// BPF_MAP_UPDATE_ELEM: the entry must be new.
 pub const BPF_NOEXIST: u64 = 1;
 

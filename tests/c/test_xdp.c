@@ -128,6 +128,17 @@ static void test_steps(void)
     is_int(netring_xdp_steps(one.xdp, steps, sizeof *steps, 0), 0, "none fits into nothing");
     xdp_close(one.xdp);
 
+    if (xdp_kernel(6, 6)) {
+        config.flags |= NETRING_XDP_MULTI_BUFFER;
+        one = xdp_one("va", &config);
+        is_int(netring_xdp_steps(one.xdp, steps, sizeof *steps, COUNT(steps)), 1,
+               "several frames: one step down");
+        ok(strstr(steps[0].message, "driver") && !strstr(steps[0].message, "MULTI_BUFFER"),
+           "which the flag is not to blame for: %s", steps[0].message);
+        xdp_close(one.xdp);
+        config.flags &= ~NETRING_XDP_MULTI_BUFFER;
+    }
+
     one = xdp_one("lo", &config);
     info = xdp_info(one.xdp);
     is_int(info.mode, NETRING_MODE_SKB, "lo has no driver's hook: SKB mode");

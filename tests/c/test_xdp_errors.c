@@ -177,8 +177,8 @@ static void test_config(void)
            "a UMEM for a filter");
     config = plain();
     config.umem = (struct netring_umem *)(void *)filter;
-    is_int(netring_xdp_open("va", NULL, 0, &config, &xdp, NULL), NETRING_EBADF,
-           "a filter for a UMEM");
+    xdp_open_fails("a filter for a UMEM", "va", NULL, 0, &config,
+                   &(struct failure){NETRING_EBADF, 0, "umem", {"bad handle"}});
     config = plain();
     config.frame_size = 0;
     config.umem = umem;
@@ -360,6 +360,7 @@ static const struct step steps[] = {
      BPF(BPF_LINK_CREATE, EOPNOTSUPP),
      {NETRING_EXDP, EOPNOTSUPP, "attach", {"refused", "va"}},
      0},
+    /* No reason to take another mode. */
     {"entry", BPF(BPF_MAP_UPDATE_ELEM, EEXIST), {NETRING_EBUSY, EEXIST, "queue", {"queue 0"}}, 0},
     {"entry", BPF(BPF_MAP_UPDATE_ELEM, EPERM), {NETRING_EPERM, EPERM, "map_fd", {"map"}}, 0},
     {"entry",
@@ -485,7 +486,7 @@ static void test_rights(void)
     const uint64_t bpf = UINT64_C(1) << 39, raw = CAPABILITY(CAP_NET_RAW),
                    admin = CAPABILITY(CAP_NET_ADMIN);
     const struct rights all[] = {
-        {"nobody", 0, {NETRING_EPERM, EPERM, "BPF_MAP_CREATE", {"CAP_BPF"}}},
+        {"nobody", 0, {NETRING_EPERM, EPERM, "BPF_MAP_CREATE", {"CAP_BPF", "user namespace"}}},
         {"raw", raw, {NETRING_EPERM, EPERM, "BPF_MAP_CREATE", {"CAP_BPF"}}},
         {"raw and bpf", raw | bpf, {NETRING_EPERM, EPERM, "BPF_MAP_CREATE", {"CAP_NET_ADMIN"}}},
         {"bpf and admin", bpf | admin, {NETRING_EPERM, EPERM, "socket", {"CAP_NET_RAW"}}},

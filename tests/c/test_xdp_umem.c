@@ -1082,8 +1082,9 @@ static void test_without_segments(void)
     struct xdp_one a;
     struct records got = {0};
 
-    xdp_open_fails("native, an MTU of 9000", "ja", NULL, 0, &config,
-                   &(struct failure){NETRING_EXDP, ERANGE, "attach", {"MULTI_BUFFER"}});
+    xdp_open_fails(
+        "native, an MTU of 9000", "ja", NULL, 0, &config,
+        &(struct failure){NETRING_EXDP, ERANGE, "attach", {"MULTI_BUFFER", "of its peer"}});
     config.mode = NETRING_MODE_SKB;
     a = xdp_one("ja", &config);
     for (uint32_t i = 0; i < COUNT(lengths); i++) {

@@ -3,7 +3,7 @@
 use super::{Access, Options, Selection, Translated, translate};
 use crate::error::{Error, Kind};
 use crate::sys::Errno;
-use crate::sys::bpf::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, Program};
+use crate::sys::bpf::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, PRIVILEGE, Program};
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
@@ -109,9 +109,8 @@ fn refused(errno: Errno, log: &str, frags: bool) -> Error {
         libc::EPERM if log.is_empty() => (
             Kind::PermissionDenied,
             format!(
-                "insufficient privileges: loading an XDP program: {errno}; it needs CAP_BPF and \
-                 CAP_NET_ADMIN (CAP_SYS_ADMIN before Linux 5.8), and before Linux 5.11 a higher \
-                 locked-memory limit (`ulimit -l`)"
+                "insufficient privileges: loading an XDP program: {errno}; {PRIVILEGE}; before \
+                 Linux 5.11 it may be the locked-memory limit (`ulimit -l`)"
             ),
         ),
         libc::ENOSYS => (
