@@ -2197,14 +2197,16 @@ struct netring_slot {
      */
     uint32_t len;
     /**
-     * Names the frame in results and timestamps. An injector's first slot has 1, each
-     * further one, those of the copying calls too, one more.
+     * Names the frame in results and timestamps. The first slot of an injector or a queue
+     * has 1, each further one, those of the copying calls and forwarded packets too, one
+     * more.
      */
     uint64_t cookie;
     /**
      * NETRING_VNET_NEEDS_CSUM, or 0. This and the next five are those of
-     * struct netring_vnet: written by the caller with
-     * NETRING_INJECTOR_VNET_HEADER, and 0 (as reserved) without.
+     * struct netring_vnet: written by the caller with NETRING_INJECTOR_VNET_HEADER, and 0
+     * (as reserved) without. Of a queue's slot those of the checksum may be, with
+     * NETRING_XDP_TX_METADATA.
      */
     uint8_t vnet_flags;
     /** NETRING_GSO_*: the frame is a super-packet, to be cut by device or kernel. */
@@ -3237,12 +3239,13 @@ struct netring_umem_config {
     uint32_t frame_size;
     /**
      * Frames, up to 16777216; 0 (default): 16384. Each queue takes as many as its
-     * rx_frames and tx_frames say.
+     * rx_frames and tx_frames say, 6144 by default: these are enough for two queues.
      */
     uint32_t frame_count;
     /**
      * Bytes kept free in front of each received packet, besides the kernel's 256; room
-     * for headers that are put in front of it. Default 0.
+     * for headers that are put in front of it. 64 bytes of a frame are left at least.
+     * Default 0.
      */
     uint32_t headroom;
     /** 0. */
@@ -3438,7 +3441,8 @@ struct netring_xdp_config {
     /**
      * With NETRING_REDIRECT_FILTER: which packets. The xdp keeps its own copy;
      * netring_xdp_set_filter changes it later. Tags are in the frame here: a filter for
-     * VLANs is refused while the card takes them out.
+     * VLANs is refused while the card takes them out. The filter of an empty expression
+     * accepts everything.
      */
     struct netring_filter *filter;
     /**
@@ -3466,18 +3470,22 @@ struct netring_xdp_config {
      */
     uint32_t tx_frames;
     /**
-     * Bytes kept free in front of each received packet, besides the kernel's 256.
-     * Default 0.
+     * Bytes kept free in front of each received packet, besides the kernel's 256; at
+     * least 64 of a frame are left. Default 0. Of a `umem`: 0.
      */
     uint32_t headroom;
-    /** Entries of the receive ring, a power of two; 0 (default): rx_frames, rounded up. */
+    /**
+     * Entries of the receive ring, a power of two up to 4194304, as of the next three;
+     * 0 (default): rx_frames, rounded up. With fewer, packets are dropped while frames
+     * are free (`rx_ring_full`).
+     */
     uint32_t rx_ring;
     /**
      * Entries of the transmit ring; 0 (default): tx_frames, rounded up; with a `umem`
      * for as many frames as may be forwarded.
      */
     uint32_t tx_ring;
-    /** Entries of the fill ring; 0 (default): rx_frames, rounded up. Not fewer. */
+    /** Entries of the fill ring, not fewer than rx_frames; 0 (default): these, rounded up. */
     uint32_t fill_ring;
     /** Entries of the completion ring; 0 (default): as the transmit ring. */
     uint32_t completion_ring;
@@ -3485,10 +3493,14 @@ struct netring_xdp_config {
     uint32_t block_packets;
     /**
      * Microseconds of busy polling: calls that wait work the device's queue themselves
-     * (SO_PREFER_BUSY_POLL, Linux 5.11); 0 (default): off. Needs CAP_NET_ADMIN.
+     * (SO_PREFER_BUSY_POLL, Linux 5.11), up to 2147483647; 0 (default): off. Needs
+     * CAP_NET_ADMIN.
      */
     uint32_t busy_poll;
-    /** Most packets of one such poll, up to 65535; 0 (default): the kernel's, 8. */
+    /**
+     * Most packets of one such poll, up to 65535; 0 (default): the kernel's, 8. Only with
+     * `busy_poll`.
+     */
     uint32_t busy_poll_budget;
     /**
      * Milliseconds that a queue in use is tried again, up to an hour; 0 (default): 1000.
@@ -3685,7 +3697,8 @@ struct netring_xdp_counters {
  * Opens AF_XDP sockets on the `queue_count` queues of an interface that `queues` names;
  * with 0 on all of them. A program is attached that redirects to them what
  * `config->redirect` says, the rest goes to the host's stack; it is gone when the xdp is
- * closed or the process ends, however that ends.
+ * closed or the process ends, however that ends. What is redirected has no default:
+ * `config` NULL is an error.
  *
  * Each queue of the interface needs a socket to be received from; RSS spreads flows over
  * queues. Opening them all costs memory for each; netring_xdp_missing names those
@@ -3695,8 +3708,10 @@ struct netring_xdp_counters {
  * (`carrier_timeout`).
  *
  * Errors: NETRING_EINVAL, an argument or a configuration value is wrong, or `redirect`
- * was not said. NETRING_ENODEV, no such interface. NETRING_EPERM, it takes CAP_NET_RAW,
- * CAP_NET_ADMIN and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN). NETRING_EBUSY, another
+ * was not said. NETRING_EBADF, `config->filter` is no filter, or `config->umem` no UMEM.
+ * NETRING_ENODEV, no such interface. NETRING_EPERM, it takes CAP_NET_RAW, CAP_NET_ADMIN
+ * and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), the last two not those of a user
+ * namespace. NETRING_EBUSY, another
  * program is attached (option "program", with its number), or a queue has a socket
  * already ("queue"), also after `bind_timeout`; or the `umem` has too few free frames
  * ("umem"). NETRING_EFILTER, the filter cannot be an XDP program. NETRING_EXDP, the
@@ -3743,12 +3758,13 @@ int netring_xdp_adopt(const char *interface,
                       struct netring_error *err);
 
 /**
- * Closes an xdp: the program is detached, then its sockets end. What is committed is
- * offered to the kernel once more, without waiting; returns how many committed frames it
- * has not taken (0: none), which are gone then. To lose none, netring_queue_drain
- * before. The handles of its queues are stale from here on; blocks keep their packets
- * until their release. Calls in progress on other threads return NETRING_EBADF. NULL is
- * fine: 0.
+ * Closes an xdp: the program is detached, unless somebody has a duplicate of its link
+ * (NETRING_XDP_FD_LINK; netring_xdp_detach takes it off even so), then its sockets end.
+ * What is committed is offered to the kernel once more, without waiting; returns how many
+ * committed frames it has not taken (0: none), which are gone then. To lose none,
+ * netring_queue_drain before. The handles of its queues are stale from here on; blocks
+ * keep their packets until their release. Calls in progress on other threads return
+ * NETRING_EBADF. NULL is fine: 0.
  *
  * Errors: NETRING_EBADF, not an xdp, or closed before. NETRING_EBUSY, called from a log
  * callback. MT-Safe.
@@ -3825,7 +3841,7 @@ int netring_xdp_set_filter(struct netring_xdp *xdp,
 /**
  * Takes the program off the interface: every packet goes to the host's stack. Sockets
  * stay: what is in their rings can be read, and frames sent where the driver does that
- * without a program. A program of somebody else's is not touched.
+ * without a program. A program of somebody else's is not touched. Once more is no error.
  *
  * Errors: NETRING_EINVAL, the xdp has attached none. NETRING_EIO, the kernel refuses.
  * NETRING_EBADF, not an xdp. MT-Safe. `err` may be NULL. (BPF_LINK_DETACH, Linux 5.9.)
@@ -4038,10 +4054,12 @@ int netring_queue_wakeup_clear(struct netring_queue *queue);
 int netring_queue_stop(struct netring_queue *queue);
 
 /**
- * Writes the receiving side's counters: as much of it as `size` bytes hold. `dropped` is
- * what the kernel dropped at this socket, larger than a frame, without a frame, or with
- * the ring full; what the device dropped before is its own. One of several frames is one
- * packet, pending or delivered.
+ * Writes the receiving side's counters: as much of it as `size` bytes hold. received =
+ * delivered + pending; seen = received + `dropped`, which is what the kernel dropped at
+ * this socket, larger than a frame, without a frame, or with the ring full; what the
+ * device dropped before is its own. One of several frames is one packet,
+ * pending or delivered. The other causes of a capture's losses are none of a queue's: 0
+ * (`valid` is 0).
  *
  * Errors: as netring_queue_info. MT-Safe.
  * Caller: `out` must be writable for `size` bytes.
@@ -4194,7 +4212,12 @@ int netring_queue_send_packet(struct netring_queue *queue,
  * the bytes of the packets that were taken. Their frames go back to the queue that
  * received them once they are sent, or 250 ms after the close of the queue that was to:
  * with the next call that sends there, or, where the receiving queue has few left, with
- * its next wait. The others stay the caller's, and the block is released as ever.
+ * its next wait. The others stay the caller's, and the block is released as ever. Returns
+ * 0 where there is no room, as after the interface was removed, which netring_queue_flush
+ * tells.
+ *
+ * They leave with the checksums that they have: what another program of this machine sent
+ * by a veth has none that is filled in (docs/af_xdp.md), and its receiver drops it.
  *
  * With NETRING_XDP_TX_METADATA the first 24 bytes of a frame stay free: no packet begins
  * in them.

@@ -19,12 +19,14 @@ pub struct netring_slot {
     /// Bytes of the frame, written by the caller; 0 (as reserved): none, the slot
     /// is given back unused.
     pub len: u32,
-    /// Names the frame in results and timestamps. An injector's first slot has 1, each
-    /// further one, those of the copying calls too, one more.
+    /// Names the frame in results and timestamps. The first slot of an injector or a queue
+    /// has 1, each further one, those of the copying calls and forwarded packets too, one
+    /// more.
     pub cookie: u64,
     /// NETRING_VNET_NEEDS_CSUM, or 0. This and the next five are those of
-    /// struct netring_vnet: written by the caller with
-    /// NETRING_INJECTOR_VNET_HEADER, and 0 (as reserved) without.
+    /// struct netring_vnet: written by the caller with NETRING_INJECTOR_VNET_HEADER, and 0
+    /// (as reserved) without. Of a queue's slot those of the checksum may be, with
+    /// NETRING_XDP_TX_METADATA.
     pub vnet_flags: u8,
     /// NETRING_GSO_*: the frame is a super-packet, to be cut by device or kernel.
     pub gso_type: u8,

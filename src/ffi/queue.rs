@@ -267,10 +267,12 @@ fn signal(queue: *mut netring_queue, act: impl FnOnce(&Queue)) -> c_int {
     }
 }
 
-/// Writes the receiving side's counters: as much of it as `size` bytes hold. `dropped` is
-/// what the kernel dropped at this socket, larger than a frame, without a frame, or with
-/// the ring full; what the device dropped before is its own. One of several frames is one
-/// packet, pending or delivered.
+/// Writes the receiving side's counters: as much of it as `size` bytes hold. received =
+/// delivered + pending; seen = received + `dropped`, which is what the kernel dropped at
+/// this socket, larger than a frame, without a frame, or with the ring full; what the
+/// device dropped before is its own. One of several frames is one packet,
+/// pending or delivered. The other causes of a capture's losses are none of a queue's: 0
+/// (`valid` is 0).
 ///
 /// Errors: as netring_queue_info. MT-Safe.
 ///
@@ -573,7 +575,12 @@ pub unsafe extern "C" fn netring_queue_send_packet(
 /// the bytes of the packets that were taken. Their frames go back to the queue that
 /// received them once they are sent, or 250 ms after the close of the queue that was to:
 /// with the next call that sends there, or, where the receiving queue has few left, with
-/// its next wait. The others stay the caller's, and the block is released as ever.
+/// its next wait. The others stay the caller's, and the block is released as ever. Returns
+/// 0 where there is no room, as after the interface was removed, which netring_queue_flush
+/// tells.
+///
+/// They leave with the checksums that they have: what another program of this machine sent
+/// by a veth has none that is filled in (docs/af_xdp.md), and its receiver drops it.
 ///
 /// With NETRING_XDP_TX_METADATA the first 24 bytes of a frame stay free: no packet begins
 /// in them.

@@ -62,10 +62,11 @@ pub struct netring_umem_config {
     /// has 256 of them less, and `headroom`.
     pub frame_size: u32,
     /// Frames, up to 16777216; 0 (default): 16384. Each queue takes as many as its
-    /// rx_frames and tx_frames say.
+    /// rx_frames and tx_frames say, 6144 by default: these are enough for two queues.
     pub frame_count: u32,
     /// Bytes kept free in front of each received packet, besides the kernel's 256; room
-    /// for headers that are put in front of it. Default 0.
+    /// for headers that are put in front of it. 64 bytes of a frame are left at least.
+    /// Default 0.
     pub headroom: u32,
     /// 0.
     pub reserved: u32,

@@ -341,7 +341,8 @@ fn close_queues(queues: &[Token]) {
 /// Opens AF_XDP sockets on the `queue_count` queues of an interface that `queues` names;
 /// with 0 on all of them. A program is attached that redirects to them what
 /// `config->redirect` says, the rest goes to the host's stack; it is gone when the xdp is
-/// closed or the process ends, however that ends.
+/// closed or the process ends, however that ends. What is redirected has no default:
+/// `config` NULL is an error.
 ///
 /// Each queue of the interface needs a socket to be received from; RSS spreads flows over
 /// queues. Opening them all costs memory for each; netring_xdp_missing names those
@@ -351,8 +352,10 @@ fn close_queues(queues: &[Token]) {
 /// (`carrier_timeout`).
 ///
 /// Errors: NETRING_EINVAL, an argument or a configuration value is wrong, or `redirect`
-/// was not said. NETRING_ENODEV, no such interface. NETRING_EPERM, it takes CAP_NET_RAW,
-/// CAP_NET_ADMIN and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN). NETRING_EBUSY, another
+/// was not said. NETRING_EBADF, `config->filter` is no filter, or `config->umem` no UMEM.
+/// NETRING_ENODEV, no such interface. NETRING_EPERM, it takes CAP_NET_RAW, CAP_NET_ADMIN
+/// and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), the last two not those of a user
+/// namespace. NETRING_EBUSY, another
 /// program is attached (option "program", with its number), or a queue has a socket
 /// already ("queue"), also after `bind_timeout`; or the `umem` has too few free frames
 /// ("umem"). NETRING_EFILTER, the filter cannot be an XDP program. NETRING_EXDP, the
@@ -437,12 +440,13 @@ pub unsafe extern "C" fn netring_xdp_adopt(
     unsafe { guard_reporting(err, call) }
 }
 
-/// Closes an xdp: the program is detached, then its sockets end. What is committed is
-/// offered to the kernel once more, without waiting; returns how many committed frames it
-/// has not taken (0: none), which are gone then. To lose none, netring_queue_drain
-/// before. The handles of its queues are stale from here on; blocks keep their packets
-/// until their release. Calls in progress on other threads return NETRING_EBADF. NULL is
-/// fine: 0.
+/// Closes an xdp: the program is detached, unless somebody has a duplicate of its link
+/// (NETRING_XDP_FD_LINK; netring_xdp_detach takes it off even so), then its sockets end.
+/// What is committed is offered to the kernel once more, without waiting; returns how many
+/// committed frames it has not taken (0: none), which are gone then. To lose none,
+/// netring_queue_drain before. The handles of its queues are stale from here on; blocks
+/// keep their packets until their release. Calls in progress on other threads return
+/// NETRING_EBADF. NULL is fine: 0.
 ///
 /// Errors: NETRING_EBADF, not an xdp, or closed before. NETRING_EBUSY, called from a log
 /// callback. MT-Safe.
@@ -623,7 +627,7 @@ pub unsafe extern "C" fn netring_xdp_set_filter(
 
 /// Takes the program off the interface: every packet goes to the host's stack. Sockets
 /// stay: what is in their rings can be read, and frames sent where the driver does that
-/// without a program. A program of somebody else's is not touched.
+/// without a program. A program of somebody else's is not touched. Once more is no error.
 ///
 /// Errors: NETRING_EINVAL, the xdp has attached none. NETRING_EIO, the kernel refuses.
 /// NETRING_EBADF, not an xdp. MT-Safe. `err` may be NULL. (BPF_LINK_DETACH, Linux 5.9.)

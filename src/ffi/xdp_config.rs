@@ -128,7 +128,8 @@ pub struct netring_xdp_config {
     pub memory_limit: u64,
     /// With NETRING_REDIRECT_FILTER: which packets. The xdp keeps its own copy;
     /// netring_xdp_set_filter changes it later. Tags are in the frame here: a filter for
-    /// VLANs is refused while the card takes them out.
+    /// VLANs is refused while the card takes them out. The filter of an empty expression
+    /// accepts everything.
     pub filter: *mut netring_filter,
     /// The memory of the frames; NULL (default): each queue has some of its own. The xdp
     /// keeps it: it may be freed after the open.
@@ -146,24 +147,28 @@ pub struct netring_xdp_config {
     /// Frames to send from, of each queue, 64 to 1048576; 0 (default): 2048, or none with
     /// NETRING_XDP_NO_TX.
     pub tx_frames: u32,
-    /// Bytes kept free in front of each received packet, besides the kernel's 256.
-    /// Default 0.
+    /// Bytes kept free in front of each received packet, besides the kernel's 256; at
+    /// least 64 of a frame are left. Default 0. Of a `umem`: 0.
     pub headroom: u32,
-    /// Entries of the receive ring, a power of two; 0 (default): rx_frames, rounded up.
+    /// Entries of the receive ring, a power of two up to 4194304, as of the next three;
+    /// 0 (default): rx_frames, rounded up. With fewer, packets are dropped while frames
+    /// are free (`rx_ring_full`).
     pub rx_ring: u32,
     /// Entries of the transmit ring; 0 (default): tx_frames, rounded up; with a `umem`
     /// for as many frames as may be forwarded.
     pub tx_ring: u32,
-    /// Entries of the fill ring; 0 (default): rx_frames, rounded up. Not fewer.
+    /// Entries of the fill ring, not fewer than rx_frames; 0 (default): these, rounded up.
     pub fill_ring: u32,
     /// Entries of the completion ring; 0 (default): as the transmit ring.
     pub completion_ring: u32,
     /// Most packets of a block, 1 to 4096; 0 (default): 64.
     pub block_packets: u32,
     /// Microseconds of busy polling: calls that wait work the device's queue themselves
-    /// (SO_PREFER_BUSY_POLL, Linux 5.11); 0 (default): off. Needs CAP_NET_ADMIN.
+    /// (SO_PREFER_BUSY_POLL, Linux 5.11), up to 2147483647; 0 (default): off. Needs
+    /// CAP_NET_ADMIN.
     pub busy_poll: u32,
-    /// Most packets of one such poll, up to 65535; 0 (default): the kernel's, 8.
+    /// Most packets of one such poll, up to 65535; 0 (default): the kernel's, 8. Only with
+    /// `busy_poll`.
     pub busy_poll_budget: u32,
     /// Milliseconds that a queue in use is tried again, up to an hour; 0 (default): 1000.
     /// A queue stays in use for some 30 ms after its socket was closed.
