@@ -5,7 +5,7 @@
 #   tests/run.sh            everything (make check)
 #   tests/run.sh NAME...    the suites whose name matches (globs: 'c-so-*' abi)
 #   tests/run.sh -l         lists the suites
-#   JOBS=4 tests/run.sh     how many C programs run side by side (3), and compilers (2)
+#   JOBS=4 tests/run.sh     how many suites run side by side (4), and compilers (2)
 #
 # A suite is a command. Exit 0 is a pass, 77 a skip (its last line says why), anything else a
 # failure. Checks in its output are counted one by one: TAP lines (ok, not ok, # SKIP) and cargo's
@@ -18,8 +18,8 @@ export LC_ALL=C.UTF-8
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
 jobs=${JOBS:-2}
-# C programs that run at once: they mostly wait.
-together=${JOBS:-3}
+# Suites that run at once: most of them mostly wait.
+together=${JOBS:-4}
 logs=build/check
 list=
 [ "${1-}" = -l ] && list=1 && shift
@@ -184,6 +184,7 @@ scripts() {
 # The suites run in a process of their own, under timeout: the functions go along.
 export -f has fmt clippy rustdoc rust scripts miri fuzz_seeds
 in_bash() { suite "$1" "$2" bash -c "$3"; }
+bash_beside() { beside "$1" "$2" bash -c "$3"; }
 
 # A program of the C suite that says "alone: reason" in a comment comes last, and alone.
 alone=()
@@ -216,55 +217,68 @@ if [ -n "$list" ] || wanted build; then
 else
     build >"$logs/build.log" 2>&1 || { tail -n 40 "$logs/build.log"; exit 1; }
 fi
-in_bash fmt 60 fmt
-suite format 60 scripts/format.sh --check
-in_bash clippy 600 clippy
-in_bash scripts 60 scripts
-in_bash rustdoc 300 rustdoc
-in_bash rust 600 rust
-in_bash miri 900 miri
-in_bash fuzz-seeds 300 fuzz_seeds
-suite manpages 60 tests/docs/man.sh
-suite errors 60 tests/docs/errors.sh
-suite snippets 60 tests/docs/snippets.sh
-suite links 60 tests/docs/links.sh
+# The long ones first. Those of cargo have one directory, and wait for each other.
+beside tsan 400 tests/tsan.sh --build
+bash_beside fuzz-seeds 300 fuzz_seeds
+bash_beside clippy 600 clippy
+beside header-compiles 300 tests/abi/headers.sh
+bash_beside fmt 60 fmt
+beside format 60 scripts/format.sh --check
+bash_beside scripts 60 scripts
+beside manpages 60 tests/docs/man.sh
+bash_beside rust 600 rust
+beside header-drift 600 tests/abi/drift.sh
+bash_beside rustdoc 300 rustdoc
+bash_beside miri 900 miri
+beside errors 60 tests/docs/errors.sh
+beside snippets 60 tests/docs/snippets.sh
+beside links 60 tests/docs/links.sh
 
 # ---- the header and the ABI -------------------------------------------------
-suite header-drift 600 tests/abi/drift.sh
-suite header-compiles 300 tests/abi/headers.sh
-suite layout 60 tests/abi/layout.sh
+beside layout 60 tests/abi/layout.sh
 if [ -n "$built" ]; then
-    suite symbols 60 tests/abi/symbols.sh
-    suite instructions 60 benches/instructions.sh --check
-    suite config-init 60 tests/abi/config_init.sh
-    suite abi 120 tests/abi/abidiff.sh
-    suite old-client 60 tests/abi/client.sh
-    suite install 300 tests/install.sh
+    beside symbols 60 tests/abi/symbols.sh
+    beside instructions 60 benches/instructions.sh --check
+    beside config-init 60 tests/abi/config_init.sh
+    beside abi 120 tests/abi/abidiff.sh
+    beside old-client 60 tests/abi/client.sh
+    beside install 300 tests/install.sh
     in_bash examples 120 examples
-    suite readme 60 tests/readme.sh
+    beside readme 60 tests/readme.sh
+    beside write 120 tests/ns.sh tests/write.sh build/examples
+    beside follow 120 tests/ns.sh tests/follow.sh build/examples
+    beside fanout-example 60 tests/ns.sh tests/fanout.sh build/examples
+    beside options 90 tests/ns.sh tests/options.sh build/examples
+    beside privdrop 60 tests/ns.sh tests/privdrop.sh build/examples
+    beside bridge 120 tests/ns.sh tests/bridge.sh build/examples
+    beside inject 120 tests/ns.sh tests/inject.sh build/examples
+    beside reflect 90 tests/ns.sh tests/reflect.sh build/examples
+    beside xdp-dump 120 tests/ns.sh tests/xdp_dump.sh build/examples
+    beside xdp-send 120 tests/ns.sh tests/xdp_send.sh build/examples
+    beside xdp-reflect 120 tests/ns.sh tests/xdp_reflect.sh build/examples
+    beside xdp-capture 120 tests/ns.sh tests/xdp_capture.sh build/examples
+    beside xdp-probe 60 tests/ns.sh tests/xdp_probe.sh build/examples
+    # These measure time.
     suite run 60 tests/ns.sh env IFACE= COUNT= scripts/run.sh build/examples/capture
-    suite write 120 tests/ns.sh tests/write.sh build/examples
-    suite follow 120 tests/ns.sh tests/follow.sh build/examples
-    suite fanout-example 60 tests/ns.sh tests/fanout.sh build/examples
-    suite options 90 tests/ns.sh tests/options.sh build/examples
-    suite privdrop 60 tests/ns.sh tests/privdrop.sh build/examples
     suite latency 60 tests/ns.sh tests/latency.sh build/examples
-    suite bridge 120 tests/ns.sh tests/bridge.sh build/examples
-    suite inject 120 tests/ns.sh tests/inject.sh build/examples
     suite replay 180 tests/ns.sh tests/replay.sh build/examples
-    suite reflect 90 tests/ns.sh tests/reflect.sh build/examples
-    suite xdp-dump 120 tests/ns.sh tests/xdp_dump.sh build/examples
-    suite xdp-send 120 tests/ns.sh tests/xdp_send.sh build/examples
-    suite xdp-reflect 120 tests/ns.sh tests/xdp_reflect.sh build/examples
-    suite xdp-capture 120 tests/ns.sh tests/xdp_capture.sh build/examples
-    suite xdp-probe 60 tests/ns.sh tests/xdp_probe.sh build/examples
 else
     for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect xdp-dump xdp-send xdp-reflect xdp-capture xdp-probe; do
         skip $name "the build failed"
     done
 fi
 
-# ---- the C suite, four ways --------------------------------------------------
+# ---- the C suite, five ways ---------------------------------------------------
+# Threads under ThreadSanitizer, the library's as well as the tests'.
+for name in stress races lifetime wait immediate fanout injector injector_wait; do
+    if [ -n "$built" ]; then
+        c_suite "tests/c/test_$name.c" "c-tsan-$name" 400 tests/tsan.sh "$name"
+    else
+        skip "c-tsan-$name" "the build failed"
+    fi
+done
+
+# As users link it, and with what finds errors of memory.
 # .so and .a as users link them; ASan + UBSan around the tests' own code, with the .a; valgrind on
 # the programs linked with the .so. A program that says "no-valgrind: reason" in a comment is spared;
 # one that says "no-archive: reason" meets the .a with ASan alone.
@@ -312,14 +326,6 @@ else
     skip c "the build failed"
 fi
 
-# Threads under ThreadSanitizer, the library's as well as the tests'.
-for name in stress races lifetime wait immediate fanout injector injector_wait; do
-    if [ -n "$built" ]; then
-        c_suite "tests/c/test_$name.c" "c-tsan-$name" 400 tests/tsan.sh "$name"
-    else
-        skip "c-tsan-$name" "the build failed"
-    fi
-done
 until_fewer 1
 for words in "${alone[@]}"; do
     eval "suite $words"
