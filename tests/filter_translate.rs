@@ -1,8 +1,8 @@
 //! Classic programs as XDP programs: what the kernel's verifier takes, and whether
 //! the verdict (BPF_PROG_TEST_RUN) is that of the interpreter and of libpcap.
 //!
-//! `NETRING_TEST_SEED`, `NETRING_TEST_ROUNDS`: as in filter_kernel.rs; 22 rounds are
-//! 110,000 random programs, and more than one run each frame in every way. `NETRING_CORPUS` names an Ethernet savefile, in
+//! `NETRING_TEST_SEED`, `NETRING_TEST_ROUNDS`: as in filter_kernel.rs; with more than one
+//! round each frame is run in every way. `NETRING_CORPUS` names an Ethernet savefile, in
 //! place of ../shared/corpus/ethernet.pcap. Frames have 14 bytes at least: the kernel
 //! runs no XDP program on less.
 #![allow(unsafe_code)] // sockets
@@ -271,7 +271,7 @@ fn random_programs() {
     }
     let mut r = Random::new(test);
     let split = splits(&load(Selection::Nothing, &options(Access::Direct, true)).unwrap());
-    let wanted = rounds(5_000);
+    let wanted = rounds(100_000);
     let (mut taken, mut runs, mut computed, mut longest) = (0_u64, 0_u64, 0_u64, (0, 0));
     let mut refused = BTreeMap::new();
     let mut number = 0;

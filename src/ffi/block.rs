@@ -312,11 +312,12 @@ pub unsafe extern "C" fn netring_block_retain(block: *mut netring_block, count: 
 }
 
 /// Takes one user away; the last release gives the block back to the kernel
-/// and ends the handle. Any thread, any order, also after the capture's close.
-/// NULL is fine.
+/// and ends the handle. Any thread, any order, also after the close of its capture
+/// or queue. NULL is fine.
 ///
-/// Until its oldest held block is released, a full ring drops packets, however
-/// many newer ones are free: the kernel fills blocks in order.
+/// Until a capture's oldest held block is released, a full ring drops packets, however
+/// many newer ones are free: the kernel fills blocks in order. The frames of a queue's
+/// block serve again at once, whatever else is held.
 ///
 /// Errors: NETRING_EBADF, not a block, or released before. MT-Safe.
 ///
