@@ -2044,11 +2044,12 @@ int netring_block_retain(struct netring_block *block, uint32_t count);
 
 /**
  * Takes one user away; the last release gives the block back to the kernel
- * and ends the handle. Any thread, any order, also after the capture's close.
- * NULL is fine.
+ * and ends the handle. Any thread, any order, also after the close of its capture
+ * or queue. NULL is fine.
  *
- * Until its oldest held block is released, a full ring drops packets, however
- * many newer ones are free: the kernel fills blocks in order.
+ * Until a capture's oldest held block is released, a full ring drops packets, however
+ * many newer ones are free: the kernel fills blocks in order. The frames of a queue's
+ * block serve again at once, whatever else is held.
  *
  * Errors: NETRING_EBADF, not a block, or released before. MT-Safe.
  * Caller: With the last release, nobody uses the block's packets, cursors or view any
