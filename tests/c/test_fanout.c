@@ -719,8 +719,8 @@ static void test_members(void)
 
 /* Sends while members join: none twice, and all from the last join's return on. */
 struct flood {
-    uint32_t sent; /* atomic */
-    bool over;     /* atomic */
+    uint32_t begun; /* atomic; a frame is counted before it is sent */
+    bool over;      /* atomic */
 };
 
 static void *floods(void *user)
@@ -729,8 +729,8 @@ static void *floods(void *user)
     uint8_t frame[UDP_FRAME];
 
     for (uint32_t number = 0; !__atomic_load_n(&flood->over, __ATOMIC_ACQUIRE); number++) {
+        __atomic_store_n(&flood->begun, number + 1, __ATOMIC_RELEASE);
         net_send(sender, frame, udp_frame(frame, number, false, number, 16));
-        __atomic_store_n(&flood->sent, number + 1, __ATOMIC_RELEASE);
         if (number % 32 == 0)
             usleep(500);
     }
@@ -755,14 +755,15 @@ static void test_flood(uint32_t members)
     pthread_create(&thread, NULL, floods, &flood);
     for (int i = 0; i < MOST; i++) {
         sleep_ms(5);
-        before = __atomic_load_n(&flood.sent, __ATOMIC_ACQUIRE);
+        before = __atomic_load_n(&flood.begun, __ATOMIC_ACQUIRE);
         captures[i] = join(group, "vb", &large);
     }
-    after = __atomic_load_n(&flood.sent, __ATOMIC_ACQUIRE);
+    after = __atomic_load_n(&flood.begun, __ATOMIC_ACQUIRE);
     sleep_ms(20);
     __atomic_store_n(&flood.over, true, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
-    end = flood.sent;
+    sleep_ms(20); /* for what the kernel still has on its way */
+    end = flood.begun;
     who_begin(&who, 0, end);
     for (int i = 0; i < MOST; i++)
         netring_capture_stop(captures[i]);
