@@ -12,7 +12,6 @@ NATIVE_LIBS := -lutil -lrt -lpthread -lm -ldl -lc
 
 FLAGS := -std=gnu11 -Wall -Wextra -Werror -g -pthread -Iinclude
 FLAGS_so := -O2
-FLAGS_a := -O2
 FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
 # $(call lib,variant,source): what to link with.
@@ -30,15 +29,23 @@ lib_asan = $(lib_a)
 all: $(foreach v,so a asan,$(addprefix $(OUT)/$(v)/,$(NAMES)))
 so: $(addprefix $(OUT)/so/,$(NAMES))
 
-define variant
+# Objects, for users' two ways of linking and for the sanitizers.
+define objects
 $(OUT)/$(1)/%.o: tests/c/%.c
 	@mkdir -p $$(@D)
 	$(CC) $(FLAGS) $(FLAGS_$(1)) $$(if $$(call hooked,$$<),-DNETRING_TEST_HOOKS) -MMD -MP -c -o $$@ $$<
-
-$(OUT)/$(1)/test_%: $(OUT)/$(1)/test_%.o $(patsubst tests/c/%.c,$(OUT)/$(1)/%.o,$(SHARED)) \
-		build/lib/libnetring.a build/hooks/libnetring.a
-	$(CC) $(FLAGS_$(1)) -pthread -o $$@ $$(filter %.o,$$^) $$(call lib_$(1),tests/c/test_$$*.c)
 endef
-$(foreach v,so a asan,$(eval $(call variant,$(v))))
+$(foreach o,so asan,$(eval $(call objects,$(o))))
+
+# $(call program,variant,whose objects)
+define program
+$(OUT)/$(1)/test_%: $(OUT)/$(2)/test_%.o $(patsubst tests/c/%.c,$(OUT)/$(2)/%.o,$(SHARED)) \
+		build/lib/libnetring.a build/hooks/libnetring.a
+	@mkdir -p $$(@D)
+	$(CC) $(FLAGS_$(2)) -pthread -o $$@ $$(filter %.o,$$^) $$(call lib_$(1),tests/c/test_$$*.c)
+endef
+$(eval $(call program,so,so))
+$(eval $(call program,a,so))
+$(eval $(call program,asan,asan))
 
 -include $(wildcard $(OUT)/*/*.d)

@@ -24,7 +24,6 @@ logs=build/check
 list=
 [ "${1-}" = -l ] && list=1 && shift
 selected=("$@")
-started=()
 # shellcheck source=tests/tally.sh
 . tests/tally.sh
 export CARGO_TARGET_DIR=$PWD/build/cargo
@@ -32,6 +31,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 # Each suite runs as a job, and its timeout has a process group of its own: Ctrl-C has to be passed on.
 declare -A running=() # pid by name
+queue=()              # of what computes, in words for eval
+computing=none        # which of them was started last
 end_jobs() {
     trap '' INT TERM
     [ ${#running[@]} -eq 0 ] || kill "${running[@]}" 2>/dev/null
@@ -64,17 +65,43 @@ suite() {
 
 # beside NAME TIMEOUT COMMAND...: beside others, as soon as there is room.
 beside() {
-    local name=$1
-    wanted "$name" || return 0
+    wanted "$1" || return 0
     if [ -n "$list" ]; then
-        echo "$name"
+        echo "$1"
         return 0
     fi
+    computes
     until_fewer "$together"
-    rm -f "$logs/$name.end"
+    start "$@"
+}
+
+# computing NAME TIMEOUT COMMAND...: one of those that need a core all the time. They are put in a
+# queue, and one at a time runs beside those that mostly wait.
+computing() {
+    wanted "$1" || return 0
+    if [ -n "$list" ]; then
+        echo "$1"
+        return 0
+    fi
+    queue+=("$(printf '%q ' "$@")")
+    computes
+}
+
+# Starts the next of the queue if none of them is running.
+computes() {
+    local words
+    [ ${#queue[@]} -gt 0 ] && [ -z "${running[$computing]-}" ] || return 0
+    until_fewer "$together"
+    eval "words=(${queue[0]})"
+    queue=("${queue[@]:1}")
+    computing=${words[0]}
+    start "${words[@]}"
+}
+
+start() { # NAME TIMEOUT COMMAND...
+    rm -f "$logs/$1.end"
     job "$@" &
-    running[$name]=$!
-    started+=("$name")
+    running[$1]=$!
 }
 
 # Leaves what became of it, and after how long, in NAME.end.
@@ -90,19 +117,16 @@ job() {
     mv "$logs/$name.new" "$logs/$name.end"
 }
 
-# Waits until fewer suites than that are running; tells of those that ended in the order in which
-# they were started.
+# Waits until fewer suites than that are running; tells of those that ended.
 until_fewer() {
     local name rc limit seconds
     while :; do
         for name in "${!running[@]}"; do
-            [ ! -f "$logs/$name.end" ] || unset "running[$name]"
-        done
-        while [ ${#started[@]} -gt 0 ] && [ -f "$logs/${started[0]}.end" ]; do
-            read -r rc limit seconds <"$logs/${started[0]}.end"
-            rm -f "$logs/${started[0]}.end"
-            tell "${started[0]}" "$rc" "$limit" "$seconds"
-            started=("${started[@]:1}")
+            [ -f "$logs/$name.end" ] || continue
+            read -r rc limit seconds <"$logs/$name.end"
+            rm -f "$logs/$name.end"
+            unset "running[$name]"
+            tell "$name" "$rc" "$limit" "$seconds"
         done
         [ ${#running[@]} -ge "$1" ] || return 0
         wait -n

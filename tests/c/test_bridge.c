@@ -640,10 +640,13 @@ static void test_dropped(void)
     static const char *const links[] = {"wa", "va", "vb", "wb"};
     enum { LARGE = 2500, ALL = 50 }; /* the bucket holds 2000 bytes: sch_tbf.c drops more */
     int from = net_sender("wa"), to = listener("wb");
-    struct run run = {.bridge = bridge_open(NULL), .directions = A};
+    struct netring_bridge_config config = NETRING_BRIDGE_CONFIG_INIT;
+    struct run run = {.directions = A};
     struct netring_bridge_stats stats;
     uint8_t large[LARGE];
 
+    config.patience_us = 1000000; /* what waits a long time for a core is not dropped for that */
+    run.bridge = bridge_open(&config);
     for (size_t i = 0; i < COUNT(links); i++)
         net_link_mtu(links[i], 3000);
     run_ready(&run, from, to);

@@ -666,8 +666,9 @@ static void test_tcp(const struct xdp_mode *mode)
        mode->name);
     close(tcp);
     pthread_join(thread, NULL);
-    close(udp), close(matching), close(passing), close(own), close(echo.namespace);
-    net_link_delete("ta");
+    close(udp), close(matching), close(passing), close(own);
+    net_link_delete("ta"); /* before its other end goes with the namespace */
+    close(echo.namespace);
     netring_filter_free(filter);
     records_free(&got);
 }
