@@ -31,8 +31,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 # Each suite runs as a job, and its timeout has a process group of its own: Ctrl-C has to be passed on.
 declare -A running=() # pid by name
-queue=()              # of what computes, in words for eval
-computing=none        # which of them was started last
+queue=() alone=()     # those that wait for their turn, as words for eval
+computes=none         # which of the queue was started last
 end_jobs() {
     trap '' INT TERM
     [ ${#running[@]} -eq 0 ] || kill "${running[@]}" 2>/dev/null
@@ -53,49 +53,59 @@ wanted() {
     return 1
 }
 
-# suite NAME TIMEOUT COMMAND...: while nothing else runs. False: it failed.
+# listed NAME: true for one that is not to run: it is not wanted, or all that is wanted is its name.
+listed() {
+    wanted "$1" || return 0
+    [ -n "$list" ] && echo "$1"
+}
+
+# suite NAME TIMEOUT COMMAND...: now, while nothing else runs. False: it failed.
 suite() {
     local before=$failed
-    wanted "$1" || return 0
+    listed "$1" && return 0
     until_fewer 1
-    beside "$@"
+    start "$@"
     until_fewer 1
     [ "$failed" -eq "$before" ]
 }
 
+# apart NAME TIMEOUT COMMAND...: at the end, while nothing else runs.
+apart() {
+    listed "$1" || alone+=("$(printf '%q ' "$@")")
+}
+
 # beside NAME TIMEOUT COMMAND...: beside others, as soon as there is room.
 beside() {
-    wanted "$1" || return 0
-    if [ -n "$list" ]; then
-        echo "$1"
-        return 0
-    fi
-    computes
+    listed "$1" && return 0
+    compute
     until_fewer "$together"
     start "$@"
 }
 
-# computing NAME TIMEOUT COMMAND...: one of those that need a core all the time. They are put in a
+# computing NAME TIMEOUT COMMAND...: one of those that need a core all the time. They wait in a
 # queue, and one at a time runs beside those that mostly wait.
 computing() {
-    wanted "$1" || return 0
-    if [ -n "$list" ]; then
-        echo "$1"
-        return 0
-    fi
-    queue+=("$(printf '%q ' "$@")")
-    computes
+    listed "$1" || queue+=("$(printf '%q ' "$@")")
 }
 
-# Starts the next of the queue if none of them is running.
-computes() {
+# Starts the next of the queue unless one of them is running.
+compute() {
     local words
-    [ ${#queue[@]} -gt 0 ] && [ -z "${running[$computing]-}" ] || return 0
+    [ ${#queue[@]} -gt 0 ] && [ -z "${running[$computes]-}" ] || return 0
     until_fewer "$together"
     eval "words=(${queue[0]})"
     queue=("${queue[@]:1}")
-    computing=${words[0]}
+    computes=${words[0]}
     start "${words[@]}"
+}
+
+# Waits for all of them, those in the queue too.
+until_over() {
+    while [ ${#queue[@]} -gt 0 ]; do
+        compute
+        until_fewer ${#running[@]}
+    done
+    until_fewer 1
 }
 
 start() { # NAME TIMEOUT COMMAND...
@@ -145,7 +155,6 @@ skip() {
         echo "$1"
         return 0
     fi
-    until_fewer 1
     printf '%-6s %s\n' SKIP "$1"
     skips+=("$1: $2")
     skipped=$((skipped + 1))
@@ -209,14 +218,14 @@ scripts() {
 export -f has fmt clippy rustdoc rust scripts miri fuzz_seeds
 in_bash() { suite "$1" "$2" bash -c "$3"; }
 bash_beside() { beside "$1" "$2" bash -c "$3"; }
+bash_computing() { computing "$1" "$2" bash -c "$3"; }
 
 # A program of the C suite that says "alone: reason" in a comment comes last, and alone.
-alone=()
 c_suite() { # SOURCE NAME TIMEOUT COMMAND...
     local source=$1
     shift
-    if [ -z "$list" ] && grep -q '^ \* alone: ' "$source"; then
-        wanted "$1" && alone+=("$(printf '%q ' "$@")")
+    if grep -q '^ \* alone: ' "$source"; then
+        apart "$@"
     else
         beside "$@"
     fi
@@ -241,21 +250,30 @@ if [ -n "$list" ] || wanted build; then
 else
     build >"$logs/build.log" 2>&1 || { tail -n 40 "$logs/build.log"; exit 1; }
 fi
-# The long ones first. Those of cargo have one directory, and wait for each other.
-beside tsan 400 tests/tsan.sh --build
-bash_beside fuzz-seeds 300 fuzz_seeds
-bash_beside clippy 600 clippy
-beside header-compiles 300 tests/abi/headers.sh
+[ -z "$built" ] || in_bash examples 120 examples # which others run
+# What computes, the long ones first.
+computing tsan 400 tests/tsan.sh --build
+bash_computing fuzz-seeds 300 fuzz_seeds
+bash_computing rust 600 rust
+bash_computing clippy 600 clippy
+computing header-drift 600 tests/abi/drift.sh
+computing header-compiles 300 tests/abi/headers.sh
+bash_computing rustdoc 300 rustdoc
+bash_computing miri 900 miri
+bash_computing scripts 60 scripts
+computing snippets 60 tests/docs/snippets.sh
+computing manpages 60 tests/docs/man.sh
+# Threads under ThreadSanitizer, the library's as well as the tests'.
+for name in stress races lifetime wait immediate fanout injector injector_wait; do
+    if [ -n "$built" ]; then
+        computing "c-tsan-$name" 400 tests/tsan.sh "$name"
+    else
+        skip "c-tsan-$name" "the build failed"
+    fi
+done
 bash_beside fmt 60 fmt
 beside format 60 scripts/format.sh --check
-bash_beside scripts 60 scripts
-beside manpages 60 tests/docs/man.sh
-bash_beside rust 600 rust
-beside header-drift 600 tests/abi/drift.sh
-bash_beside rustdoc 300 rustdoc
-bash_beside miri 900 miri
 beside errors 60 tests/docs/errors.sh
-beside snippets 60 tests/docs/snippets.sh
 beside links 60 tests/docs/links.sh
 
 # ---- the header and the ABI -------------------------------------------------
@@ -267,7 +285,6 @@ if [ -n "$built" ]; then
     beside abi 120 tests/abi/abidiff.sh
     beside old-client 60 tests/abi/client.sh
     beside install 300 tests/install.sh
-    in_bash examples 120 examples
     beside readme 60 tests/readme.sh
     beside write 120 tests/ns.sh tests/write.sh build/examples
     beside follow 120 tests/ns.sh tests/follow.sh build/examples
@@ -283,25 +300,16 @@ if [ -n "$built" ]; then
     beside xdp-capture 120 tests/ns.sh tests/xdp_capture.sh build/examples
     beside xdp-probe 60 tests/ns.sh tests/xdp_probe.sh build/examples
     # These measure time.
-    suite run 60 tests/ns.sh env IFACE= COUNT= scripts/run.sh build/examples/capture
-    suite latency 60 tests/ns.sh tests/latency.sh build/examples
-    suite replay 180 tests/ns.sh tests/replay.sh build/examples
+    apart run 60 tests/ns.sh env IFACE= COUNT= scripts/run.sh build/examples/capture
+    apart latency 60 tests/ns.sh tests/latency.sh build/examples
+    apart replay 180 tests/ns.sh tests/replay.sh build/examples
 else
     for name in symbols instructions config-init abi old-client install examples readme run write follow options privdrop latency bridge inject replay reflect xdp-dump xdp-send xdp-reflect xdp-capture xdp-probe; do
         skip $name "the build failed"
     done
 fi
 
-# ---- the C suite, five ways ---------------------------------------------------
-# Threads under ThreadSanitizer, the library's as well as the tests'.
-for name in stress races lifetime wait immediate fanout injector injector_wait; do
-    if [ -n "$built" ]; then
-        c_suite "tests/c/test_$name.c" "c-tsan-$name" 400 tests/tsan.sh "$name"
-    else
-        skip "c-tsan-$name" "the build failed"
-    fi
-done
-
+# ---- the C suite, four ways ---------------------------------------------------
 # As users link it, and with what finds errors of memory.
 # .so and .a as users link them; ASan + UBSan around the tests' own code, with the .a; valgrind on
 # the programs linked with the .so. A program that says "no-valgrind: reason" in a comment is spared;
@@ -350,7 +358,7 @@ else
     skip c "the build failed"
 fi
 
-until_fewer 1
+until_over
 for words in "${alone[@]}"; do
     eval "suite $words"
 done
