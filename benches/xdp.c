@@ -2,12 +2,14 @@
  *
  * AF_XDP: the library's queues against a program written by hand with libxdp (where that is not
  * installed: with rings of its own, xsk.h) and against the library's AF_PACKET capture and
- * injector, over one veth pair. Three tables:
+ * injector, over one veth pair. Four tables:
  *
  * Walk: 2048 packets are received into a ring, then taken out; CPU time of the thread that takes
  * them out, nothing else in it. With and without the hint to fetch a packet further on.
  * Receive: one thread sends as fast as it can, another one waits for packets and takes them: how
  * many a second, CPU time of the receiving thread, and what was lost.
+ * Bursts: the same with so many packets at a time, and a pause behind them: each way wakes up for
+ * as many packets as the others, which it does not where packets come without an end.
  * Send: CPU time of the thread and of the softirq thread of its CPU, to which all is pinned.
  *
  * The ways take turns, in another order every round, with a socket each has to itself; what counts
@@ -16,7 +18,7 @@
  * too busy, and the table says so. All of it by hand but "libxdp's program" has the XDP program of
  * the library, so that the kernel does the same for both.
  *
- * usage: xdp [ROUNDS [wrs]]; fewer than 9 are for a quick look; w, r, s: those tables alone
+ * usage: xdp [ROUNDS [wrbs]]; fewer than 9 are for a quick look; w, r, b, s: those tables alone
  * Makes a network namespace of its own. Exit status: 0, 1 (a control failed), 77 (not allowed to).
  */
 #include "common.h"
@@ -33,6 +35,9 @@
 #define OUT "bench1"
 
 enum { BATCH = XSK_BATCH, BURST = 2048, BURSTS = 12, AHEAD = 8 };
+/* Microseconds that a queue gathers a block, where it does. */
+enum { GATHER = 50 };
+enum { BURST_PAUSE_NS = 60000, BURST_PACKET_NS = 2500, BURST_MOST = 3000 };
 enum { LIVE = 50000, SENT = 8192, MOST_ROUNDS = 50, TRIES = 3 };
 
 /* How far the control may be from 1. What two threads do on two CPUs is less steady. */
@@ -42,6 +47,8 @@ static int rounds_wanted = 9;
 static bool skb;        /* the mode at hand */
 static uint32_t length; /* of a packet */
 static size_t bytes;    /* of those, read */
+static uint32_t burst;  /* packets sent at a time; 0: without a pause */
+static uint32_t gather; /* microseconds */
 static uint64_t seen, sum, written;
 static uint8_t frame[XSK_FRAME];
 
@@ -82,6 +89,7 @@ static void xdp_start(const char *name, uint32_t redirect, uint64_t flags)
     config.mode = skb ? NETRING_MODE_SKB : NETRING_MODE_COPY;
     config.frame_size = XSK_FRAME;
     config.rx_frames = config.tx_frames = XSK_FRAMES;
+    config.block_timeout_us = gather;
     if (netring_xdp_open(name, NULL, 0, &config, &xdp, &error) < 0)
         tap_bail("%s: %s", error.option, error.message);
 }
@@ -127,6 +135,13 @@ static void hand_wait(void)
     poll(&set, 1, 10);
 }
 
+/* What block_timeout_us does. */
+static void hand_gather(void)
+{
+    hand_wait();
+    sleep_us(GATHER);
+}
+
 /* ---- the library ---- */
 
 static struct netring_queue *queue;
@@ -137,6 +152,13 @@ static void queue_open(void)
 {
     xdp_start(IN, NETRING_REDIRECT_ALL, 0);
     must_netring(netring_xdp_queue(xdp, 0, &queue), "netring_xdp_queue");
+}
+
+static void gather_open(void)
+{
+    gather = GATHER;
+    queue_open();
+    gather = 0;
 }
 
 static void queue_close(void)
@@ -274,13 +296,23 @@ static const struct way walks[] = {
 static const struct way receivers[] = {
     {HAND, hand_open, hand_take, hand_wait, hand_close, false},
     {HAND " again (control)", hand_open, hand_take, hand_wait, hand_close, true},
+    {HAND ", 50 us of sleep more", hand_open, hand_take, hand_gather, hand_close, false},
 #ifdef HAVE_LIBXDP
     {HAND " with libxdp's program", libxdp_open, hand_take, hand_wait, libxdp_close, false},
 #endif
     {"**inline walk**", queue_open, inline_take, queue_wait, queue_close, false},
     {"**`netring_block_read`**", queue_open, read_take, queue_wait, queue_close, false},
+    {"**inline walk**, `block_timeout_us` 50", gather_open, inline_take, queue_wait, queue_close,
+     false},
     {"AF_PACKET capture, inline walk", capture_open, capture_take, queue_wait, capture_close,
      false},
+};
+
+static const struct way woken[] = {
+    {HAND, hand_open, hand_take, hand_wait, hand_close, false},
+    {HAND " again (control)", hand_open, hand_take, hand_wait, hand_close, true},
+    {"**inline walk**", queue_open, inline_take, queue_wait, queue_close, false},
+    {"**`netring_block_read`**", queue_open, read_take, queue_wait, queue_close, false},
 };
 
 enum { MOST_WAYS = 8 };
@@ -333,15 +365,26 @@ static struct figures walk(const struct way *way)
 
 static volatile bool sent_all;
 static int64_t sent_from, sent_until;
+static uint32_t sent;
 
 static void *send_live(void *unused)
 {
+    const uint32_t at_once = burst != 0 ? burst : LIVE;
+    const uint32_t all = burst != 0 && burst * BURST_MOST < LIVE ? burst * BURST_MOST : LIVE;
+
     (void)unused;
     if (!stay_on(0))
         tap_bail("sched_setaffinity");
     sent_from = clock_ns(CLOCK_MONOTONIC);
-    if (net_flood(sender, frame, length, LIVE) != LIVE)
-        tap_bail("veth refused packets");
+    for (sent = 0; sent < all; sent += at_once) {
+        int64_t next;
+
+        if (net_flood(sender, frame, length, at_once) != at_once)
+            tap_bail("veth refused packets");
+        next = clock_ns(CLOCK_MONOTONIC) + BURST_PAUSE_NS + BURST_PACKET_NS * (int64_t)at_once;
+        while (burst != 0 && clock_ns(CLOCK_MONOTONIC) < next)
+            ;
+    }
     sent_until = clock_ns(CLOCK_MONOTONIC);
     sent_all = true;
     return NULL;
@@ -361,7 +404,7 @@ static struct figures receive(const struct way *way)
     if (pthread_create(&thread, NULL, send_live, NULL) != 0)
         tap_bail("pthread_create");
     cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-    while (seen < LIVE && idle < 5) {
+    while (idle < 5) {
         uint32_t got = way->take();
 
         seen += got;
@@ -377,7 +420,7 @@ static struct figures receive(const struct way *way)
     if (seen != 0) {
         figures.time = (double)cpu / (double)seen;
         figures.rate = (double)seen * 1e9 / (double)(sent_until - sent_from);
-        figures.lost = 100 * (1 - (double)seen / LIVE);
+        figures.lost = 100 * (1 - (double)seen / sent);
     }
     return figures;
 }
@@ -533,7 +576,7 @@ static struct figures transmit(const struct way *way)
 struct column {
     const char *name;
     bool skb;
-    uint32_t length, bytes;
+    uint32_t length, bytes, burst;
 };
 
 struct results {
@@ -565,6 +608,7 @@ static struct results measure(const struct way *ways, size_t count, const struct
     skb = column->skb;
     length = column->length;
     bytes = column->bytes;
+    burst = column->burst;
     /* Round 0 warms up; one in which packets were lost where none may be does not count. */
     for (int turn = 0; turn <= rounds_wanted; turn++) {
         struct figures figures[MOST_WAYS];
@@ -608,15 +652,14 @@ static struct results measure(const struct way *ways, size_t count, const struct
 
 static bool table(const char *title, const struct way *ways, size_t count,
                   const struct column *columns, size_t column_count,
-                  struct figures (*figures_of)(const struct way *way), bool rated)
+                  struct figures (*figures_of)(const struct way *way), bool rated, double tolerance)
 {
     struct results results[8];
     bool good = true;
 
     for (size_t c = 0; c < column_count; c++) {
         for (int try = 0; try < TRIES; try++) {
-            results[c] =
-                measure(ways, count, &columns[c], figures_of, rated ? LIVE_TOLERANCE : TOLERANCE);
+            results[c] = measure(ways, count, &columns[c], figures_of, tolerance);
             if (results[c].good)
                 break;
         }
@@ -654,24 +697,30 @@ static bool table(const char *title, const struct way *ways, size_t count,
 int main(int argc, char **argv)
 {
     static const struct column walked[] = {
-        {"64 B, lengths only", false, 64, 0},
-        {"64 B, first 8 B read", false, 64, 8},
-        {"1514 B, first 8 B read", false, 1514, 8},
-        {"1514 B, all read", false, 1514, 1512},
+        {"64 B, lengths only", false, 64, 0, 0},
+        {"64 B, first 8 B read", false, 64, 8, 0},
+        {"1514 B, first 8 B read", false, 1514, 8, 0},
+        {"1514 B, all read", false, 1514, 1512, 0},
     };
     static const struct column modes[] = {
-        {"native, 64 B", false, 64, 8},
-        {"native, 1514 B", false, 1514, 8},
-        {"SKB, 64 B", true, 64, 8},
-        {"SKB, 1514 B", true, 1514, 8},
+        {"native, 64 B", false, 64, 8, 0},
+        {"native, 1514 B", false, 1514, 8, 0},
+        {"SKB, 64 B", true, 64, 8, 0},
+        {"SKB, 1514 B", true, 1514, 8, 0},
     };
-    const char *which = "wrs";
+    static const struct column bursts[] = {
+        {"bursts of 1", false, 64, 8, 1},
+        {"of 4", false, 64, 8, 4},
+        {"of 16", false, 64, 8, 16},
+        {"of 64", false, 64, 8, 64},
+    };
+    const char *which = "wrbs";
     bool good = true;
 
     if (argc > 1)
         rounds_wanted = atoi(argv[1]);
     if (rounds_wanted < 1 || rounds_wanted >= MOST_ROUNDS)
-        tap_bail("usage: xdp [ROUNDS [wrs]], 1 to %d", MOST_ROUNDS - 1);
+        tap_bail("usage: xdp [ROUNDS [wrbs]], 1 to %d", MOST_ROUNDS - 1);
     if (argc > 2)
         which = argv[2];
     if (geteuid() != 0)
@@ -691,18 +740,24 @@ int main(int argc, char **argv)
     if (!stay_on(1))
         tap_bail("sched_setaffinity");
     if (strchr(which, 'w'))
-        good = table("walk: CPU time", walks, COUNT(walks), walked, COUNT(walked), walk, false) &&
+        good = table("walk: CPU time", walks, COUNT(walks), walked, COUNT(walked), walk, false,
+                     TOLERANCE) &&
                good;
     if (strchr(which, 'r'))
         good = table("receive: packets a second, CPU time of the thread, lost", receivers,
-                     COUNT(receivers), modes, COUNT(modes), receive, true) &&
+                     COUNT(receivers), modes, COUNT(modes), receive, true, LIVE_TOLERANCE) &&
+               good;
+    if (strchr(which, 'b'))
+        good = table("bursts: CPU time of the thread", woken, COUNT(woken), bursts, COUNT(bursts),
+                     receive, false, LIVE_TOLERANCE) &&
                good;
     if (strchr(which, 's'))
         good = table("send: CPU time", senders, COUNT(senders), modes, COUNT(modes), transmit,
-                     false) &&
+                     false, TOLERANCE) &&
                good;
     if (!good)
-        printf("\nDiscard what says so: the control is off by more than 5 %% (receive: 15 %%), the "
+        printf("\nDiscard what says so: the control is off by more than 5 %% (receive, bursts: 15 "
+               "%%), the "
                "machine was busy.\n");
     return good ? 0 : 1;
 }

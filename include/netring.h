@@ -3493,6 +3493,15 @@ struct netring_xdp_config {
     /** Most packets of a block, 1 to 4096; 0 (default): 64. */
     uint32_t block_packets;
     /**
+     * Microseconds that a call goes on sleeping once it has waited for a packet and one
+     * has come, so that more are in the block: fewer wakeups, in return for that delay.
+     * Up to 1000000; 0 (default): it returns with the first. The kernel adds the thread's
+     * timer slack (PR_SET_TIMERSLACK, mostly 50 us). `rx_frames` have to last for what
+     * comes meanwhile. It ends early by netring_queue_wakeup, a stop and the call's
+     * time-out; netring_queue_fd tells of the first packet. Not with `busy_poll`.
+     */
+    uint32_t block_timeout_us;
+    /**
      * Microseconds of busy polling: calls that wait work the device's queue themselves
      * (SO_PREFER_BUSY_POLL, Linux 5.11), up to 2147483647; 0 (default): off. Needs
      * CAP_NET_ADMIN.
@@ -3523,6 +3532,8 @@ struct netring_xdp_config {
     int32_t program_fd;
     /** With NETRING_XDP_MAP_FD: an XSKMAP. It stays the caller's. */
     int32_t map_fd;
+    /** 0. */
+    uint32_t reserved;
 };
 
 /**
@@ -3937,8 +3948,8 @@ struct netring_queue_info {
     uint32_t napi_id;
     /** Bytes of the largest frame that it sends now; 0: it sends none. */
     uint32_t frame_limit;
-    /** 0. */
-    uint32_t reserved;
+    /** Microseconds that a call which has waited sleeps on for more packets, as configured. */
+    uint32_t block_timeout_us;
 };
 
 /**
@@ -3954,7 +3965,8 @@ int netring_queue_info(struct netring_queue *queue, struct netring_queue_info *o
  * Waits for packets and hands them out as a block: as many as are there, at most
  * `block_packets`. Returns 1 with a block in `*out`, 0 where none came within
  * `timeout_ms` milliseconds (0: do not wait; negative: for ever, as poll(2)). Signals do
- * not prolong or end the wait; nor does a link that goes down.
+ * not prolong or end the wait; nor does a link that goes down. It returns with the first
+ * packet, or after another `block_timeout_us` with those that have come by then.
  *
  * Any number of blocks may be held, released by any thread in any order; their frames
  * are not there for new packets meanwhile (`rx_held` of netring_queue_counters): with all
@@ -5471,13 +5483,15 @@ int netring_writer_close(struct netring_writer *writer, struct netring_error *er
             0,                                    /* fill_ring */                                  \
             0,                                    /* completion_ring */                            \
             0,                                    /* block_packets */                              \
+            0,                                    /* block_timeout_us */                           \
             0,                                    /* busy_poll */                                  \
             0,                                    /* busy_poll_budget */                           \
             0,                                    /* bind_timeout */                               \
             0,                                    /* carrier_timeout */                            \
             0,                                    /* netns_fd */                                   \
             0,                                    /* program_fd */                                 \
-            0                                     /* map_fd */                                     \
+            0,                                    /* map_fd */                                     \
+            0                                     /* reserved */                                   \
     }
 
 #ifdef __cplusplus

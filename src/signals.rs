@@ -3,9 +3,10 @@
 //! descriptor of its own around them.
 
 use crate::sys::Result;
-use crate::sys::epoll::{Epoll, EventFd};
+use crate::sys::epoll::{self, Epoll, EventFd};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The keys under which [`Signals::watch`] puts them; others start at `FREE`.
 const MORE: u64 = 0;
@@ -50,6 +51,11 @@ impl Signals {
     pub fn watch_ends(&self, epoll: &Epoll) -> Result<()> {
         epoll.add(self.wakeup.fd(), libc::EPOLLIN, WAKEUP)?;
         epoll.add(self.stop.fd(), libc::EPOLLIN, STOP)
+    }
+
+    /// Sleeps so long, or until one of those that end a wait.
+    pub fn sleep(&self, time: Duration) -> Result<()> {
+        epoll::sleep([self.wakeup.fd(), self.stop.fd()], time)
     }
 
     /// Readable once stopped or closing, for good.

@@ -952,6 +952,11 @@ impl Deadline {
         if timeout_ms < 0 { longest } else { timeout_ms.min(longest) }
     }
 
+    /// The time left; `None`: it never ends.
+    pub fn left(self) -> Option<Duration> {
+        self.0.map(|end| end.saturating_sub(clock::monotonic()))
+    }
+
     /// Milliseconds left, rounded up, at most `longest` (-1: no such limit).
     pub fn left_ms(self, longest: i32) -> i32 {
         let Some(end) = self.0 else { return longest };

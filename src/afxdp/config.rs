@@ -71,6 +71,8 @@ const BLOCK_PACKETS: u32 = 64;
 const MAX_BLOCK_PACKETS: u32 = 4096;
 /// Default milliseconds that a queue in use is tried again: 20 to 35 after a close were seen.
 pub const BIND_TIMEOUT: u32 = 1000;
+/// Longest that a block is gathered, in microseconds: a second.
+const MAX_BLOCK_TIMEOUT: u32 = 1_000_000;
 /// Longest of such times.
 const MAX_TIMEOUT: u32 = 3_600_000;
 /// Bytes of an entry of the receive and the transmit ring (struct xdp_desc).
@@ -160,6 +162,8 @@ pub struct XdpConfig {
     pub completion_ring: u32,
     /// Most packets of a block; 0: a default.
     pub block_packets: u32,
+    /// Microseconds; 0: none.
+    pub block_timeout_us: u32,
     /// Microseconds; 0: off.
     pub busy_poll: u32,
     /// Packets; 0: the kernel's.
@@ -194,6 +198,7 @@ impl Default for XdpConfig {
             fill_ring: 0,
             completion_ring: 0,
             block_packets: 0,
+            block_timeout_us: 0,
             busy_poll: 0,
             busy_poll_budget: 0,
             bind_timeout: 0,
@@ -277,12 +282,20 @@ impl XdpConfig {
             }
         }
         range("block_packets", self.block_packets, 0, MAX_BLOCK_PACKETS, "packets (0: 64)")?;
+        range("block_timeout_us", self.block_timeout_us, 0, MAX_BLOCK_TIMEOUT, "microseconds")?;
         range("busy_poll", self.busy_poll, 0, i32::MAX.unsigned_abs(), "microseconds")?;
         range("busy_poll_budget", self.busy_poll_budget, 0, MAX_BUDGET, "packets")?;
         range("bind_timeout", self.bind_timeout, 0, MAX_TIMEOUT, "milliseconds")?;
         range("carrier_timeout", self.carrier_timeout, 0, MAX_TIMEOUT, "milliseconds")?;
         if self.busy_poll == 0 && self.busy_poll_budget != 0 {
             return Err(Error::config("busy_poll_budget", "busy_poll_budget goes with busy_poll"));
+        }
+        if self.busy_poll != 0 && self.block_timeout_us != 0 {
+            return Err(Error::config(
+                "block_timeout_us",
+                "block_timeout_us does not go with busy_poll: who sleeps does not work the device's \
+                 queue",
+            ));
         }
         self.validate_exclusions()?;
         self.umem_config(&self.sizes(RX_FRAMES, TX_FRAMES)).layout().map(drop)?;

@@ -864,6 +864,7 @@ impl Ready {
                 number: self.number,
                 mode,
                 busy_poll: self.busy_poll,
+                block_timeout_us: opening.config.block_timeout_us,
                 ifindex: link.index,
             },
             common: Arc::clone(&opening.common),

@@ -75,6 +75,8 @@ pub struct QueueInfo {
     pub mode: Mode,
     /// Microseconds of busy polling in force.
     pub busy_poll: u32,
+    /// Microseconds that a call which has waited sleeps on for more packets.
+    pub block_timeout_us: u32,
     /// The interface.
     pub ifindex: u32,
 }
@@ -313,6 +315,9 @@ impl Queue {
                 self.watch()?;
             }
             let reported = self.wait(left)?;
+            if let (1.., Some(deadline)) = (self.info.block_timeout_us, &waiting) {
+                self.gather(deadline)?;
+            }
             if left == 0 && !reported && !self.receive.has_any() {
                 return Ok(None);
             }
@@ -341,6 +346,19 @@ impl Queue {
             return Err(woken());
         }
         Ok(reported)
+    }
+
+    /// Sleeps on where some packets have come, but fewer than fill a block. A wakeup costs as
+    /// much as dozens of packets do.
+    fn gather(&self, deadline: &Deadline) -> Result<()> {
+        if !(1..self.block_packets).contains(&self.receive.available(self.block_packets)) {
+            return Ok(());
+        }
+        let most = Duration::from_micros(self.info.block_timeout_us.into());
+        let time = deadline.left().map_or(most, |left| left.min(most));
+        self.signals.sleep(time).map_err(|errno| {
+            Error::new(Kind::Io, "ppoll", format!("waiting failed: {errno}")).with_os(errno.0)
+        })
     }
 
     fn is_to_ask(&self) -> bool {

@@ -271,6 +271,11 @@ impl Receive {
         }
     }
 
+    /// Packets that are there, or pieces of them, as far as `most`.
+    pub(super) fn available(&self, most: u32) -> u32 {
+        self.kernel.lock().as_mut().map_or(0, |kernel| kernel.ring.available(most).min(most))
+    }
+
     /// Whether a packet is there.
     pub(super) fn has_any(&self) -> bool {
         self.kernel.lock().as_ref().is_some_and(|kernel| kernel.ring.has_any())

@@ -50,8 +50,8 @@ pub struct netring_queue_info {
     pub napi_id: u32,
     /// Bytes of the largest frame that it sends now; 0: it sends none.
     pub frame_limit: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Microseconds that a call which has waited sleeps on for more packets, as configured.
+    pub block_timeout_us: u32,
 }
 
 const _: () = assert!(size_of::<netring_queue_info>() == 32);
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn netring_queue_info(
             busy_poll: info.busy_poll,
             napi_id: queue.napi_id(),
             frame_limit: queue.frame_limit(),
-            reserved: 0,
+            block_timeout_us: info.block_timeout_us,
         };
         // SAFETY: checked, and the caller's promise.
         unsafe { put_sized(out, size, &info) };
@@ -107,7 +107,8 @@ pub unsafe extern "C" fn netring_queue_info(
 /// Waits for packets and hands them out as a block: as many as are there, at most
 /// `block_packets`. Returns 1 with a block in `*out`, 0 where none came within
 /// `timeout_ms` milliseconds (0: do not wait; negative: for ever, as poll(2)). Signals do
-/// not prolong or end the wait; nor does a link that goes down.
+/// not prolong or end the wait; nor does a link that goes down. It returns with the first
+/// packet, or after another `block_timeout_us` with those that have come by then.
 ///
 /// Any number of blocks may be held, released by any thread in any order; their frames
 /// are not there for new packets meanwhile (`rx_held` of netring_queue_counters): with all

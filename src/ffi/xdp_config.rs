@@ -163,6 +163,13 @@ pub struct netring_xdp_config {
     pub completion_ring: u32,
     /// Most packets of a block, 1 to 4096; 0 (default): 64.
     pub block_packets: u32,
+    /// Microseconds that a call goes on sleeping once it has waited for a packet and one
+    /// has come, so that more are in the block: fewer wakeups, in return for that delay.
+    /// Up to 1000000; 0 (default): it returns with the first. The kernel adds the thread's
+    /// timer slack (PR_SET_TIMERSLACK, mostly 50 us). `rx_frames` have to last for what
+    /// comes meanwhile. It ends early by netring_queue_wakeup, a stop and the call's
+    /// time-out; netring_queue_fd tells of the first packet. Not with `busy_poll`.
+    pub block_timeout_us: u32,
     /// Microseconds of busy polling: calls that wait work the device's queue themselves
     /// (SO_PREFER_BUSY_POLL, Linux 5.11), up to 2147483647; 0 (default): off. Needs
     /// CAP_NET_ADMIN.
@@ -184,9 +191,11 @@ pub struct netring_xdp_config {
     pub program_fd: i32,
     /// With NETRING_XDP_MAP_FD: an XSKMAP. It stays the caller's.
     pub map_fd: i32,
+    /// 0.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<netring_xdp_config>() == 112);
+const _: () = assert!(size_of::<netring_xdp_config>() == 120);
 const _: () = assert!(offset_of!(netring_xdp_config, init) == 4);
 
 // SAFETY: repr(C) without padding; integers, and tokens of which every value is checked.
@@ -210,6 +219,7 @@ const DEFAULTS: netring_xdp_config = netring_xdp_config {
     fill_ring: 0,
     completion_ring: 0,
     block_packets: 0,
+    block_timeout_us: 0,
     busy_poll: 0,
     busy_poll_budget: 0,
     bind_timeout: 0,
@@ -217,6 +227,7 @@ const DEFAULTS: netring_xdp_config = netring_xdp_config {
     netns_fd: 0,
     program_fd: 0,
     map_fd: 0,
+    reserved: 0,
 };
 
 /// NETRING_REDIRECT_*; 0: not said.
@@ -259,6 +270,9 @@ fn mode(number: u32) -> Result<Mode> {
 pub(crate) unsafe fn xdp_config(config: *const netring_xdp_config) -> Result<XdpConfig> {
     // SAFETY: the caller's promise.
     let config = unsafe { read_config(config, "xdp", NETRING_XDP_CONFIG_INIT_WORD, DEFAULTS)? };
+    if config.reserved != 0 {
+        return Err(Error::config("reserved", "reserved is not 0"));
+    }
     Ok(XdpConfig {
         flags: config.flags,
         memory_limit: config.memory_limit,
@@ -275,6 +289,7 @@ pub(crate) unsafe fn xdp_config(config: *const netring_xdp_config) -> Result<Xdp
         fill_ring: config.fill_ring,
         completion_ring: config.completion_ring,
         block_packets: config.block_packets,
+        block_timeout_us: config.block_timeout_us,
         busy_poll: config.busy_poll,
         busy_poll_budget: config.busy_poll_budget,
         bind_timeout: config.bind_timeout,

@@ -2,6 +2,7 @@
 
 use super::{Errno, Result, check};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// An epoll instance.
 #[derive(Debug)]
@@ -90,6 +91,23 @@ pub fn poll_any<const N: usize>(fds: [Option<BorrowedFd<'_>>; N], timeout_ms: i3
     });
     // SAFETY: a live array and its length.
     match check(unsafe { libc::poll(all.as_mut_ptr(), N as libc::nfds_t, timeout_ms) }) {
+        Ok(_) | Err(Errno(libc::EINTR)) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Sleeps for `time`, or until one of the descriptors is readable. An interrupting signal
+/// ends it early.
+pub fn sleep<const N: usize>(fds: [BorrowedFd<'_>; N], time: Duration) -> Result<()> {
+    let mut all = fds.map(|fd| polled(Some(fd), libc::POLLIN));
+    let time = libc::timespec {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_nsec: time.subsec_nanos() as libc::c_long,
+    };
+    let none = std::ptr::null();
+    // SAFETY: a live array and its length, a live time, no signal mask.
+    let polled = unsafe { libc::ppoll(all.as_mut_ptr(), N as libc::nfds_t, &raw const time, none) };
+    match check(polled) {
         Ok(_) | Err(Errno(libc::EINTR)) => Ok(()),
         Err(errno) => Err(errno),
     }

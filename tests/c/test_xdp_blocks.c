@@ -516,6 +516,79 @@ static void test_waits(const struct xdp_mode *mode)
     }
 }
 
+struct gathering {
+    struct xdp_one one;
+    void (*act)(struct xdp_one *one);
+    uint32_t first; /* packets that come while the call waits */
+};
+
+static void *sends_more(void *user)
+{
+    struct gathering *gathering = user;
+
+    if (gathering->first) {
+        sleep_ms(20);
+        send_stream(sender, 0, gathering->first);
+        sleep_ms(20);
+    }
+    if (gathering->act)
+        gathering->act(&gathering->one);
+    sleep_ms(200);
+    send_stream(sender, gathering->first ? gathering->first : 2, 1);
+    return NULL;
+}
+
+/* With block_timeout_us a call that has waited sleeps on for more packets, until it has had its
+ * time or something ends it. */
+static void test_gathering(const struct xdp_mode *mode)
+{
+    static const struct {
+        const char *name;
+        uint32_t time_us, there, coming;
+        int timeout;
+        void (*act)(struct xdp_one *one);
+        uint32_t count;
+        int then;
+    } cases[] = {
+        {"no time", 0, 0, 1, -1, NULL, 1, 0},
+        {"a second", 1000000, 0, 1, -1, NULL, 2, 0},
+        {"a second, with a wakeup", 1000000, 0, 1, -1, wakes, 1, NETRING_EWAKEUP},
+        {"a second, with a stop", 1000000, 0, 1, -1, stops, 1, NETRING_ESHUTDOWN},
+        {"a second, the call less", 1000000, 0, 1, 100, NULL, 1, 0},
+        {"a second, packets there before", 1000000, 2, 0, -1, NULL, 2, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct netring_xdp_config config = block_config(mode);
+        struct gathering gathering = {.act = cases[i].act, .first = cases[i].coming};
+        struct netring_block *block = NULL, *none;
+        struct netring_queue_info info;
+        struct netring_block_info has;
+        pthread_t thread;
+        int rc;
+
+        config.block_timeout_us = cases[i].time_us;
+        gathering.one = xdp_one("va", &config);
+        netring_queue_info(gathering.one.queue, &info, sizeof info);
+        is_int(info.block_timeout_us, cases[i].time_us, "%s: gathering, %s", mode->name,
+               cases[i].name);
+        send_stream(sender, 0, cases[i].there);
+        queue_await(gathering.one.queue, cases[i].there);
+        pthread_create(&thread, NULL, sends_more, &gathering);
+        rc = netring_queue_next_block(gathering.one.queue, cases[i].timeout, &block);
+        is_int(rc, 1, "a block");
+        if (rc != 1 || netring_block_info(block, &has, sizeof has) != 0)
+            tap_bail("no block: %s", netring_strerror(rc));
+        ok(has.count == cases[i].count && !not_this_block(block, 0, cases[i].count),
+           "of %u packets (%u)", cases[i].count, (uint32_t)has.count);
+        if (cases[i].then)
+            is_int(netring_queue_next_block(gathering.one.queue, 0, &none), cases[i].then, "then");
+        netring_block_release(block);
+        pthread_join(thread, NULL);
+        xdp_close(gathering.one.xdp);
+    }
+}
+
 static void test_timeouts(void)
 {
     struct netring_xdp_config config = block_config(&xdp_modes[0]);
@@ -702,6 +775,7 @@ int main(void)
         test_fd(&xdp_modes[i]);
         test_edges(&xdp_modes[i]);
         test_waits(&xdp_modes[i]);
+        test_gathering(&xdp_modes[i]);
         test_takers(&xdp_modes[i]);
     }
     test_retain();

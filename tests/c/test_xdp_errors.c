@@ -70,6 +70,9 @@ SET(fill_ring_3, config->fill_ring = 65)
 SET(completion_ring_3, config->completion_ring = 0x80000001)
 SET(small_fill_ring, config->fill_ring = 32)
 SET(long_blocks, config->block_packets = 4097)
+SET(long_gathering, config->block_timeout_us = 1000001)
+SET(gathering_and_busy_poll, config->block_timeout_us = 50; config->busy_poll = 20)
+SET(reserved, config->reserved = 1)
 SET(busy_poll_budget_alone, config->busy_poll_budget = 8)
 SET(large_budget, config->busy_poll = 20; config->busy_poll_budget = 65536)
 SET(long_busy_poll, config->busy_poll = 0x80000000)
@@ -122,6 +125,13 @@ static const struct wrong wrongs[] = {
     {"completion_ring", completion_ring_3, {NETRING_EINVAL, 0, "completion_ring", {"2147483649"}}},
     {"a small fill_ring", small_fill_ring, {NETRING_EINVAL, 0, "fill_ring", {"32", "64"}}},
     {"long blocks", long_blocks, {NETRING_EINVAL, 0, "block_packets", {"4097", "4096"}}},
+    {"a long wait for a block",
+     long_gathering,
+     {NETRING_EINVAL, 0, "block_timeout_us", {"1000001", "1000000"}}},
+    {"a block waited for while busy polling",
+     gathering_and_busy_poll,
+     {NETRING_EINVAL, 0, "block_timeout_us", {"busy_poll"}}},
+    {"something reserved", reserved, {NETRING_EINVAL, 0, "reserved", {"not 0"}}},
     {"a budget", busy_poll_budget_alone, {NETRING_EINVAL, 0, "busy_poll_budget", {"busy_poll"}}},
     {"a large budget", large_budget, {NETRING_EINVAL, 0, "busy_poll_budget", {"65536"}}},
     {"a long busy poll", long_busy_poll, {NETRING_EINVAL, 0, "busy_poll", {"2147483648"}}},
