@@ -54,8 +54,8 @@ impl Signals {
     }
 
     /// Sleeps so long, or until one of those that end a wait.
-    pub fn sleep(&self, time: Duration) -> Result<()> {
-        epoll::sleep([self.wakeup.fd(), self.stop.fd()], time)
+    pub fn sleep(&self, time: Duration) {
+        epoll::sleep([self.wakeup.fd(), self.stop.fd()], time);
     }
 
     /// Readable once stopped or closing, for good.

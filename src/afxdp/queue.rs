@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::packet::{NETRING_LINKTYPE_ETHERNET, Packet};
 use crate::signals::{FREE, Signals, WAKEUP};
 use crate::slot::Slot;
-use crate::sys::epoll::Epoll;
+use crate::sys::epoll::{self, Epoll};
 use crate::sys::link_watch::LinkWatch;
 use crate::sys::socket::Socket;
 use crate::sys::xdp::Statistics;
@@ -162,8 +162,9 @@ pub struct Queue {
     epoll: Epoll,
     /// Whether the socket is in `epoll`: once somebody has waited, or has the descriptor. A
     /// watched socket has the kernel call epoll for each frame that it is done with
-    /// (sock_def_write_space), which takes a tenth of the time of sending it, and who only
-    /// sends need not pay.
+    /// (sock_def_write_space), which takes a tenth of the time of sending it, and for packets
+    /// that nobody waits for: who only sends, or gathers, need not pay. (To poll takes some
+    /// more for each wait, of which gathering makes few.)
     is_watched: AtomicBool,
     signals: Signals,
     receive: Arc<Receive>,
@@ -311,12 +312,12 @@ impl Queue {
             if left == 0 && (timeout_ms != 0 || !self.is_to_ask()) {
                 return Ok(None);
             }
-            if left != 0 {
+            if left != 0 && self.info.block_timeout_us == 0 {
                 self.watch()?;
             }
             let reported = self.wait(left)?;
             if let (1.., Some(deadline)) = (self.info.block_timeout_us, &waiting) {
-                self.gather(deadline)?;
+                self.gather(deadline);
             }
             if left == 0 && !reported && !self.receive.has_any() {
                 return Ok(None);
@@ -328,16 +329,17 @@ impl Queue {
     fn wait(&self, timeout_ms: i32) -> Result<bool> {
         self.polls.fetch_add(1, Ordering::Relaxed);
         let (mut reported, mut woken_up) = (false, false);
-        let waited = self.epoll.wait(timeout_ms, |ready| {
-            reported |= ready.key != SOCKET && ready.key != HOME;
-            woken_up |= ready.key == WAKEUP;
-            if ready.key == REMOVAL {
-                self.common.gone.store(true, Ordering::Release);
-            }
-        });
-        waited.map_err(|errno| {
-            Error::new(Kind::Io, "epoll", format!("waiting failed: {errno}")).with_os(errno.0)
-        })?;
+        let beside = timeout_ms != 0 && !self.is_watched.load(Ordering::Acquire);
+        if !beside || self.wait_beside(timeout_ms)? {
+            let waited = self.epoll.wait(if beside { 0 } else { timeout_ms }, |ready| {
+                reported |= ready.key != SOCKET && ready.key != HOME;
+                woken_up |= ready.key == WAKEUP;
+                if ready.key == REMOVAL {
+                    self.common.gone.store(true, Ordering::Release);
+                }
+            });
+            waited.map_err(|errno| not_waited("epoll", errno))?;
+        }
         if !self.receive.umem().is_ours() {
             return Err(closed());
         }
@@ -348,17 +350,24 @@ impl Queue {
         Ok(reported)
     }
 
+    /// Waits for the socket, which is not in `epoll`, and for that. True: something is in it.
+    fn wait_beside(&self, timeout_ms: i32) -> Result<bool> {
+        let socket = self.socket.lock().clone();
+        let socket = socket.as_ref().map(|socket| socket.fd());
+        let mut both = [socket, Some(self.epoll.fd())].map(|fd| epoll::polled(fd, libc::POLLIN));
+        epoll::poll(&mut both, timeout_ms).map_err(|errno| not_waited("poll", errno))?;
+        Ok(both[1].revents != 0)
+    }
+
     /// Sleeps on where some packets have come, but fewer than fill a block. A wakeup costs as
     /// much as dozens of packets do.
-    fn gather(&self, deadline: &Deadline) -> Result<()> {
+    fn gather(&self, deadline: &Deadline) {
         if !(1..self.block_packets).contains(&self.receive.available(self.block_packets)) {
-            return Ok(());
+            return;
         }
         let most = Duration::from_micros(self.info.block_timeout_us.into());
         let time = deadline.left().map_or(most, |left| left.min(most));
-        self.signals.sleep(time).map_err(|errno| {
-            Error::new(Kind::Io, "ppoll", format!("waiting failed: {errno}")).with_os(errno.0)
-        })
+        self.signals.sleep(time);
     }
 
     fn is_to_ask(&self) -> bool {
@@ -803,6 +812,10 @@ fn copy_in(
         return Err(error);
     }
     Ok(true)
+}
+
+fn not_waited(call: &'static str, errno: Errno) -> Error {
+    Error::new(Kind::Io, call, format!("waiting failed: {errno}")).with_os(errno.0)
 }
 
 fn closed() -> Error {

@@ -97,8 +97,8 @@ pub fn poll_any<const N: usize>(fds: [Option<BorrowedFd<'_>>; N], timeout_ms: i3
 }
 
 /// Sleeps for `time`, or until one of the descriptors is readable. An interrupting signal
-/// ends it early.
-pub fn sleep<const N: usize>(fds: [BorrowedFd<'_>; N], time: Duration) -> Result<()> {
+/// ends it early, and so does a kernel that does not let this thread sleep.
+pub fn sleep<const N: usize>(fds: [BorrowedFd<'_>; N], time: Duration) {
     let mut all = fds.map(|fd| polled(Some(fd), libc::POLLIN));
     let time = libc::timespec {
         tv_sec: time.as_secs() as libc::time_t,
@@ -106,11 +106,7 @@ pub fn sleep<const N: usize>(fds: [BorrowedFd<'_>; N], time: Duration) -> Result
     };
     let none = std::ptr::null();
     // SAFETY: a live array and its length, a live time, no signal mask.
-    let polled = unsafe { libc::ppoll(all.as_mut_ptr(), N as libc::nfds_t, &raw const time, none) };
-    match check(polled) {
-        Ok(_) | Err(Errno(libc::EINTR)) => Ok(()),
-        Err(errno) => Err(errno),
-    }
+    unsafe { libc::ppoll(all.as_mut_ptr(), N as libc::nfds_t, &raw const time, none) };
 }
 
 /// A non-blocking eventfd.
