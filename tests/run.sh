@@ -5,7 +5,7 @@
 #   tests/run.sh            everything (make check)
 #   tests/run.sh NAME...    the suites whose name matches (globs: 'c-so-*' abi)
 #   tests/run.sh -l         lists the suites
-#   JOBS=4 tests/run.sh     how many suites run side by side (4), and compilers (2)
+#   JOBS=4 tests/run.sh     how many suites run side by side (6), and compilers (2)
 #
 # A suite is a command. Exit 0 is a pass, 77 a skip (its last line says why), anything else a
 # failure. Checks in its output are counted one by one: TAP lines (ok, not ok, # SKIP) and cargo's
@@ -19,7 +19,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 
 jobs=${JOBS:-2}
 # Suites that run at once: most of them mostly wait.
-together=${JOBS:-4}
+together=${JOBS:-6}
 logs=build/check
 list=
 [ "${1-}" = -l ] && list=1 && shift
