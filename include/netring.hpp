@@ -1292,6 +1292,12 @@ class injector
         return static_cast<std::size_t>(
             check(netring_injector_results(handle_, out, sizeof *out, count)));
     }
+    // When frames were sent, as far as that is known by now: how many were written.
+    std::size_t timestamps(struct netring_timestamp *out, std::size_t count) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_injector_timestamps(handle_, out, sizeof *out, count)));
+    }
 
     int fd() const
     {
@@ -1654,6 +1660,12 @@ class queue
     {
         return static_cast<std::size_t>(
             check(netring_queue_results(handle_, out, sizeof *out, count)));
+    }
+    // When frames were sent, as far as that is known by now: how many were written.
+    std::size_t timestamps(struct netring_timestamp *out, std::size_t count) const
+    {
+        return static_cast<std::size_t>(
+            check(netring_queue_timestamps(handle_, out, sizeof *out, count)));
     }
 
     // Readable while next_block(block, 0) would give something.

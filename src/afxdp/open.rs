@@ -101,6 +101,8 @@ pub struct Xdp {
     steps: Vec<Step>,
     missing: Vec<u32>,
     info: Mutex<XdpInfo>,
+    /// One change of what is redirected at a time.
+    swapping: Mutex<()>,
     last_error: Mutex<Option<Error>>,
 }
 
@@ -293,6 +295,7 @@ impl Xdp {
             steps,
             missing,
             info: Mutex::new(info),
+            swapping: Mutex::new(()),
             last_error: Mutex::new(None),
         })
     }
@@ -338,6 +341,7 @@ impl Xdp {
             }
             (_, None) => None,
         };
+        let _alone = self.swapping.lock();
         self.program.check_swap()?;
         // With nothing redirected the sockets are not in the map yet. The same one once
         // more is no error.

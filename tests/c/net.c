@@ -194,6 +194,9 @@ void net_veth_queues(const char *one, const char *other, uint32_t queues)
     change(&request, "creating a veth pair");
     net_link_up(one, true);
     net_link_up(other, true);
+    /* Until the kernel's worker has seen the carrier, what is sent is dropped. */
+    net_await_carrier(one);
+    net_await_carrier(other);
 }
 
 bool net_link_new(const char *name, const char *kind, const char *lower)

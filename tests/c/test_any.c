@@ -92,8 +92,10 @@ int main(void)
     net_veth("va", "vb");
     net_veth("vc", "vd");
     bridge = net_link_new("br0", "bridge", NULL);
-    if (bridge)
+    if (bridge) {
         net_link_master("vd", "br0");
+        net_await_carrier("br0");
+    }
     tun = net_tun("tun0", IFF_TUN);
     if (!bridge)
         tap_skip("a bridge", "this kernel has none");

@@ -212,6 +212,7 @@ static void test_down(const struct method *method)
     struct netring_injector *injector = injector_open("va", config_of(method, 0));
     struct netring_injector_stats stats;
     char what[64];
+    int rc = 0;
 
     snprintf(what, sizeof what, "%s: set down", method->name);
     net_link_up("va", false);
@@ -244,13 +245,23 @@ static void test_down(const struct method *method)
     injector_close(injector);
     net_await_carrier("va");
 
-    /* It takes the kernel up to a second to say so (linkwatch), when the driver drops already. */
+    /* It takes the kernel up to a second to say so (linkwatch), when the driver drops already. But
+     * it may also do it between a look at the link and the sending: what takes the frames is a
+     * queue that drops them, and tells nobody (sch_generic.c noop_enqueue). Then once more. */
     injector = injector_open("va", config_of(method, 0));
     snprintf(what, sizeof what, "%s: no carrier, at once", method->name);
-    net_link_up("vb", false);
-    commit_frames(injector, 0, 10);
-    is_str(netring_err_name(netring_injector_drain(injector, (int)tap_patience(3000))),
-           "NETRING_ENETDOWN", "%s: drain", what);
+    for (int try = 0; try < 5; try++) {
+        net_link_up("vb", false);
+        commit_frames(injector, 0, 10);
+        rc = netring_injector_drain(injector, (int)tap_patience(3000));
+        if (rc != 1)
+            break;
+        net_link_up("vb", true);
+        net_await_carrier("va");
+        injector_close(injector);
+        injector = injector_open("va", config_of(method, 0));
+    }
+    is_str(netring_err_name(rc), "NETRING_ENETDOWN", "%s: drain", what);
     stats = injector_stats(injector);
     ok(stats.waiting == 10 && stats.handed + stats.refused + stats.dropped == 0,
        "%s: the frames stay", what);

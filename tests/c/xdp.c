@@ -51,6 +51,7 @@ struct netring_xdp_config xdp_config(uint32_t redirect, uint32_t mode)
     config.frame_size = 2048;
     config.rx_frames = XDP_RX_FRAMES;
     config.tx_frames = XDP_TX_FRAMES;
+    config.bind_timeout = (uint32_t)tap_patience(10000);
     return config;
 }
 

@@ -340,6 +340,8 @@ static void inject(const char *interface)
 
     struct netring_result result;
     check(injector.results(&result, 1) == 0, "nothing was refused");
+    struct netring_timestamp stamp;
+    fails(NETRING_EINVAL, "opened without", [&] { injector.timestamps(&stamp, 1); });
     check(injector.info().mtu == 1500 && injector.fd() >= 0, "info and fd");
     injector.wakeup();
     check(injector.drain(3000) == netring::wait::woken || injector.drain(0) == netring::wait::ready,
@@ -500,6 +502,8 @@ static void xdp(const char *interface)
     there.stop();
     check(from.next_block(block, 3000) == netring::wait::stopped, "a stop");
     check(shared.info().frame_count == 1024, "the memory");
+    struct netring_timestamp stamp;
+    fails(NETRING_EINVAL, "opened without", [&] { from.timestamps(&stamp, 1); });
     there.close();
     fails(NETRING_EBADF, "", [&from] { from.flush(); });
     fails(NETRING_EINVAL, "redirect", [] { netring::xdp x("lo", netring::xdp_config(0)); });
