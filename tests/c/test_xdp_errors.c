@@ -674,6 +674,7 @@ static void test_own(void)
         if (xdp_bpf(BPF_MAP_UPDATE_ELEM, &entry, sizeof entry) != 0)
             tap_bail("BPF_MAP_UPDATE_ELEM: %s", strerror(errno));
         config.map_fd = map;
+        config.bind_timeout = 100;
         xdp_open_fails("another socket in the map", "va", NULL, 0, &config,
                        &(struct failure){NETRING_EBUSY, EEXIST, "queue", {"queue 0"}});
         close(socket_fd);
