@@ -400,6 +400,26 @@ impl XdpConfig {
         Ok(())
     }
 
+    /// Checks that the memory to share, if there is one, has the frames of so many queues.
+    ///
+    /// # Errors
+    /// `Config`: it has not, whoever else has some of them.
+    pub fn fits_umem(&self, queues: usize, sizes: &Sizes) -> Result<()> {
+        let Some(umem) = &self.umem else { return Ok(()) };
+        let each = u64::from(sizes.rx_frames).saturating_add(sizes.tx_frames.into());
+        let (asked, has) = (each.saturating_mul(queues as u64), umem.layout().frame_count);
+        if asked <= has.into() {
+            return Ok(());
+        }
+        Err(Error::config(
+            "umem",
+            format!(
+                "{asked} frames are asked for, rx_frames and tx_frames of {queues} queues, and the \
+                 umem has {has}: raise its frame_count, or lower these"
+            ),
+        ))
+    }
+
     /// The sizes of each queue, with these defaults.
     fn sizes(&self, rx_frames: u32, tx_frames: u32) -> Sizes {
         let or = |given: u32, default: u32| if given == 0 { default } else { given };

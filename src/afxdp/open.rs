@@ -216,6 +216,7 @@ impl Xdp {
         let queues = queues(wanted, bindable, &name)?;
         let only_program = config.has(flags::PROGRAM_ONLY);
         let sizes = config.fitting(if only_program { 0 } else { queues.len() as u64 })?;
+        config.fits_umem(if only_program { 0 } else { queues.len() }, &sizes)?;
         let ifindex = facts.interface.link.index;
         let ask = any_socket().map_err(|errno| {
             let words =

@@ -193,8 +193,16 @@ static void test_config(void)
     config.frame_size = 0;
     config.umem = umem;
     config.rx_frames = 200;
+    config.tx_frames = 64;
     xdp_open_fails("more frames than the umem has", "va", NULL, 0, &config,
-                   &(struct failure){NETRING_EBUSY, 0, "umem", {"64"}});
+                   &(struct failure){NETRING_EINVAL, 0, "umem", {"264", "256"}});
+    config.rx_frames = 128;
+    config.bind_timeout = 100;
+    xdp = xdp_open("vb", NULL, 0, &config);
+    xdp_open_fails("more frames than are free", "va", NULL, 0, &config,
+                   &(struct failure){NETRING_EBUSY, 0, "umem", {"128", "64"}});
+    xdp_close(xdp);
+    xdp = NULL;
     is_int(netring_xdp_open("va", NULL, 0, (void *)other, &xdp, NULL), NETRING_EINVAL,
            "something else");
     config = plain();
