@@ -340,9 +340,7 @@ impl Queue {
             });
             waited.map_err(|errno| not_waited("epoll", errno))?;
         }
-        if !self.receive.umem().is_ours() {
-            return Err(closed());
-        }
+        self.receive.umem().check_ours()?;
         self.common.look();
         if woken_up && !self.receive.has_any() && self.signals.take_wakeup(true) {
             return Err(woken());
@@ -637,6 +635,7 @@ impl Queue {
             }
             self.look_for_removal(nap);
             if nap >= LONGEST_NAP {
+                self.receive.umem().check_ours()?;
                 self.transmit()?.kick_for_sent();
             }
             if nap.is_zero() {

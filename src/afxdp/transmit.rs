@@ -529,11 +529,15 @@ impl Transmit {
         self.reclaim();
         let Some(kernel) = &mut self.kernel else { return Ok(0) };
         let now = clock::monotonic();
-        match self.interface.link(&self.ask, now) {
+        let link = self.interface.link(&self.ask, now);
+        self.frames.umem.check_ours()?;
+        match link {
             Link::Up => {}
             // A driver takes frames as soon as it is running: there is no queueing discipline
             // to be put in place. But IFF_RUNNING follows the carrier up to a second later.
-            Link::Settles(_) if self.interface.has_carrier(&self.ask) => {}
+            Link::Settles(_) if self.interface.has_carrier(&self.ask) => {
+                self.frames.umem.check_ours()?;
+            }
             Link::Settles(_) => {
                 self.interface.set_down();
                 return Err(link_down());
@@ -587,6 +591,7 @@ impl Transmit {
     fn kick(&mut self) -> Result<()> {
         let mut idle = 0;
         loop {
+            self.frames.umem.check_ours()?;
             let Some(kernel) = &mut self.kernel else { return Ok(()) };
             if kernel.ring.outstanding() == 0 {
                 return Ok(());
@@ -597,6 +602,7 @@ impl Transmit {
             }
             self.stats.kicks += 1;
             let result = kernel.socket.kick_transmit();
+            self.frames.umem.check_ours()?;
             let taken = kernel.ring.taken();
             let moved = match result {
                 Ok(()) if self.way.zero_copy => return Ok(()),

@@ -301,6 +301,17 @@ impl Umem {
         self.belongs.is_ours()
     }
 
+    /// After a system call, whose signals may have forked: a child has neither frames nor rings.
+    ///
+    /// # Errors
+    /// `BadHandle`: this is a child.
+    pub fn check_ours(&self) -> Result<()> {
+        if self.is_ours() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::BadHandle, "queue", "it was opened before a fork"))
+    }
+
     /// Frames that no queue has, those among them that wait for the kernel to forget.
     pub fn free(&self) -> u32 {
         self.free.lock().iter().fold(0, |sum: u32, free| {
