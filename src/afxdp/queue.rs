@@ -312,12 +312,13 @@ impl Queue {
             if left == 0 && (timeout_ms != 0 || !self.is_to_ask()) {
                 return Ok(None);
             }
-            if left != 0 && self.info.block_timeout_us == 0 {
+            let gathers = self.info.block_timeout_us != 0;
+            if left != 0 && !gathers {
                 self.watch()?;
             }
             let reported = self.wait(left)?;
-            if let (1.., Some(deadline)) = (self.info.block_timeout_us, &waiting) {
-                self.gather(deadline);
+            if left != 0 && gathers {
+                self.gather(waiting.and_then(Deadline::left));
             }
             if left == 0 && !reported && !self.receive.has_any() {
                 return Ok(None);
@@ -357,15 +358,14 @@ impl Queue {
         Ok(both[1].revents != 0)
     }
 
-    /// Sleeps on where some packets have come, but fewer than fill a block. A wakeup costs as
-    /// much as dozens of packets do.
-    fn gather(&self, deadline: &Deadline) {
+    /// Sleeps on, for as long as there is `left`, where some packets have come, but fewer than
+    /// fill a block. A wakeup costs as much as dozens of packets do.
+    fn gather(&self, left: Option<Duration>) {
         if !(1..self.block_packets).contains(&self.receive.available(self.block_packets)) {
             return;
         }
         let most = Duration::from_micros(self.info.block_timeout_us.into());
-        let time = deadline.left().map_or(most, |left| left.min(most));
-        self.signals.sleep(time);
+        self.signals.sleep(left.map_or(most, |left| left.min(most)));
     }
 
     fn is_to_ask(&self) -> bool {

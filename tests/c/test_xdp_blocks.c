@@ -483,7 +483,8 @@ static void closes(struct xdp_one *one)
     xdp_close(one->xdp);
 }
 
-static void test_waits(const struct xdp_mode *mode)
+/* With block_timeout_us the socket is polled, and in no epoll set. */
+static void test_waits(const struct xdp_mode *mode, uint32_t block_timeout_us)
 {
     static const struct {
         const char *name;
@@ -496,6 +497,7 @@ static void test_waits(const struct xdp_mode *mode)
     };
     struct netring_xdp_config config = block_config(mode);
 
+    config.block_timeout_us = block_timeout_us;
     for (int wait = 0; wait < WAITS; wait++) {
         for (size_t i = 0; i < COUNT(ends); i++) {
             struct xdp_one a = xdp_one("va", &config);
@@ -774,7 +776,8 @@ int main(void)
         test_close_with_held(&xdp_modes[i]);
         test_fd(&xdp_modes[i]);
         test_edges(&xdp_modes[i]);
-        test_waits(&xdp_modes[i]);
+        test_waits(&xdp_modes[i], 0);
+        test_waits(&xdp_modes[i], 100);
         test_gathering(&xdp_modes[i]);
         test_takers(&xdp_modes[i]);
     }

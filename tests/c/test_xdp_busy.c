@@ -539,6 +539,7 @@ static void test_away(const struct xdp_mode *mode, const char *what, void (*away
     int sender, rc;
     int64_t start;
 
+    config.block_timeout_us = mode->mode == NETRING_MODE_SKB ? 100 : 0; /* both ways to wait */
     net_veth("ga", "gb");
     net_await_carrier("ga");
     a = xdp_one("ga", &config);
